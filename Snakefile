@@ -1,0 +1,61 @@
+"""Find, compare, test and edit the neurons that carry a concept through a multimodal model.
+
+`snakemake --cores 2` builds the headline figures of the run that config.yaml describes, `snakemake
+all` everything, `snakemake two_stage` one paper, `snakemake results/demo/figures/...` one figure.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+
+
+pathvars:
+    results=f"results/{config['run']}",
+    logs=f"results/{config['run']}/logs",
+    benchmarks=f"results/{config['run']}/benchmarks",
+    two_stage=f"results/{config['run']}/{TWO_STAGE['dataset']}/{TWO_STAGE['model']}",
+
+
+wildcard_constraints:
+    dataset="|".join(DATASETS),
+    model="|".join(MODELS),
+    site="act|post",
+    part="main|more",
+    shard=r"\d+",
+
+
+include: "rules/world.smk"
+include: "rules/fetch.smk"
+include: "rules/prepare.smk"
+include: "rules/caption.smk"
+include: "rules/record.smk"
+include: "rules/select.smk"
+include: "rules/intervene.smk"
+include: "rules/evaluate.smk"
+include: "rules/draw.smk"
+
+
+rule demo:
+    # The headline of every paper, within minutes; the target of plain `snakemake`.
+    default_target: True
+    input:
+        TWO_STAGE_FIGURES,
+
+
+rule two_stage:
+    # Sato & Takagi 2025, every table and figure, and what goes beyond them.
+    input:
+        TWO_STAGE_FIGURES,
+        TWO_STAGE_MORE,
+
+
+rule all:
+    # Everything of every paper.
+    input:
+        rules.two_stage.input,

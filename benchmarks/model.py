@@ -1,0 +1,57 @@
+"""The benchmark model: a decoder large enough that arithmetic, not overhead, sets the time.
+
+Randomly initialised, hidden 512, 8 layers, vocabulary 32,000; 64 image tokens as MiniGPT-4 has, or
+576 as LLaVA has. Ratios measured on it say what a method costs beside the passes it needs; they
+say nothing about what a model knows.
+"""
+
+from __future__ import annotations
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from mmneurons.models.minigpt4 import MiniGPT4
+from mmneurons.models.minigpt4_modeling import MiniGPT4Config, MiniGPT4ForConditionalGeneration
+
+VOCABULARY = 32_000
+# 26 words before and after the picture, as many tokens as MiniGPT-4's training prompt has.
+PROMPT = "w1 " * 10 + "<ImageHere> " + "w2 " * 26
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Words w0, w1, ... stand for themselves."""
+    words = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", "<pad>"])}
+    words |= {f"w{i}": i for i in range(len(words), VOCABULARY)}
+    words["w1"], words["w2"] = words.pop("w4"), words.pop("w5")
+    inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+
+
+def benchmark_model(image_tokens: int = 64, device: str = "cpu", seed: int = 0) -> MiniGPT4:
+    """A MiniGPT-4 whose picture becomes 64 (16 x 4) or 576 (48 x 12) image tokens."""
+    side = {64: 16, 576: 48}[image_tokens]
+    torch.manual_seed(seed)
+    config = MiniGPT4Config(
+        vision_config={
+            "image_size": 14 * side,
+            "hidden_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 512,
+        },
+        text_config={
+            "model_type": "llama",
+            "vocab_size": VOCABULARY,
+            "hidden_size": 512,
+            "intermediate_size": 1376,
+            "num_hidden_layers": 8,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 1024,
+        },
+    )
+    return MiniGPT4(MiniGPT4ForConditionalGeneration(config), tokenizer(), device)

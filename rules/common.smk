@@ -1,0 +1,154 @@
+"""Registries, validation and the functions that rules share; no rule stands here.
+
+In: config.yaml, presets, resources/*.yaml. Out: names used by every other .smk.
+"""
+
+import sys
+from pathlib import Path
+
+import yaml
+
+sys.path.append(str(Path(workflow.basedir) / "scripts"))
+
+from mmneurons.artifacts import provenance
+from mmneurons.config import check_config
+
+SCRIPTS = Path(workflow.basedir) / "scripts"
+RESOURCES = Path(workflow.basedir) / "resources"
+
+
+def registry(name):
+    """A table of resources/ by its file's name."""
+    return yaml.safe_load((RESOURCES / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+DATASETS, MODELS, PROMPTS = registry("datasets"), registry("models"), registry("prompts")
+ENCODERS, WORLD = registry("encoders"), registry("world")
+check_config(config, Path(workflow.basedir))
+TWO_STAGE = config["two_stage"]
+THRESHOLDS = TWO_STAGE["thresholds"]["variant"]
+ENCODER = ENCODERS[config["metrics"]["encoder"]]
+SHARDS = [str(shard) for shard in range(config["shards"])]
+FORMATS = ["svg", "png"]
+
+
+def code(script, adapter=False):
+    """Digest of the library modules that a script imports, as a param: a change there re-runs the
+    rules whose scripts import it, and no others. With `adapter`, also the model family's module,
+    which the scripts load by name.
+    """
+    library = SCRIPTS / "mmneurons"
+
+    def digest(wildcards):
+        modules = provenance.imported_modules(SCRIPTS / script, library)
+        if adapter:
+            family = library / "models" / f"{MODELS[wildcards.model]['family']}.py"
+            modules = sorted({*modules, family, *provenance.imported_modules(family, library)})
+        return provenance.code_digest(modules)
+
+    return digest
+
+
+def dataset_annotations(wildcards):
+    """The annotation file that a dataset's reader opens."""
+    row = DATASETS[wildcards.dataset]
+    return f"{row['root']}/annotations/instances_{row['split']}.json"
+
+
+def dataset_categories(wildcards):
+    """The names that an object of the dataset may have, one a line."""
+    return DATASETS[wildcards.dataset]["categories"]
+
+
+def dataset_row(wildcards):
+    return DATASETS[wildcards.dataset]
+
+
+def dataset_root(wildcards):
+    return DATASETS[wildcards.dataset]["root"]
+
+
+def model_config(wildcards):
+    """A file of the checkpoint, so that another checkpoint re-runs what it made."""
+    return f"{MODELS[wildcards.model]['path']}/config.json"
+
+
+def model_memory(wildcards, attempt):
+    """Main memory in MB: what the registry says of the model, doubled at every new attempt."""
+    return MODELS[wildcards.model]["memory_mb"] * 2 ** (attempt - 1)
+
+
+def model_runtime(wildcards, attempt):
+    """Minutes: what the registry says of the model, doubled at every new attempt."""
+    return MODELS[wildcards.model]["runtime"] * 2 ** (attempt - 1)
+
+
+def inpainting_options():
+    """Options of the configured inpainting backend, and nothing of the other."""
+    settings = TWO_STAGE["inpainting"]
+    if settings["backend"] == "lama":
+        return {"model": settings["lama_model"], "device": "cpu"}
+    return {"radius": settings["radius"]}
+
+
+def shards_of(path):
+    """A path with {shard} for every shard; other wildcards stay."""
+    return [path.replace("{shard}", shard) for shard in SHARDS]
+
+
+def two_stage_variants(part):
+    """method/variant names of a part; plain "two_stage" means the configured thresholds."""
+    main = f"two_stage/{THRESHOLDS}"
+    names = [main if name == "two_stage" else name for name in TWO_STAGE["methods"][part]]
+    return list(dict.fromkeys(names))
+
+
+def two_stage_part(wildcards):
+    return two_stage_variants(wildcards.part)
+
+
+def neuron_tables(wildcards):
+    """The neuron tables whose neurons get noise, in the order of the methods."""
+    return [
+        f"<results>/{{dataset}}/{{model}}/neurons/{method}.{wildcards.site}.{variant}.parquet"
+        for method, variant in (name.split("/") for name in two_stage_variants(wildcards.part))
+    ]
+
+
+SITE = TWO_STAGE["sites"][0]
+METHODS_DRAWN = [
+    f"two_stage/{THRESHOLDS}",
+    "attribution/all-layers",
+    "attribution/no-last",
+    "contribution/all-layers",
+    "contribution/no-last",
+]
+
+
+METHODS_MAIN = two_stage_variants("main")
+METHODS_ALL = list(dict.fromkeys([*METHODS_MAIN, *two_stage_variants("more")]))
+
+
+def two_stage_neurons(names, site=SITE):
+    """Neuron tables of method/variant names, at the site that figures show unless told."""
+    return [
+        f"<two_stage>/neurons/{method}.{site}.{variant}.parquet"
+        for method, variant in (name.split("/") for name in names)
+    ]
+
+
+def figure(name, formats=(*FORMATS, "csv")):
+    """The files of one two-stage figure."""
+    return [f"<results>/figures/two_stage/{name}.{end}" for end in formats]
+
+
+TWO_STAGE_FIGURES = [
+    path for name in ("figure1", "figure2", "figure3") for path in figure(name)
+] + [
+    path
+    for name in ("table1", "table2", "table3", "table4", "table5")
+    for path in figure(name, ("csv", "md"))
+]
+TWO_STAGE_MORE = [
+    path for name in ("tableS1", "tableS2", "exclusions") for path in figure(name, ("csv", "md"))
+]

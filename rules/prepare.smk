@@ -1,0 +1,50 @@
+"""Prepare: samples of a dataset, and their pictures without the object.
+
+In: the published files. Out: {dataset}/two_stage/samples.parquet, exclusions.parquet and
+inpainted/{sample_id}.png.
+"""
+
+
+rule choose_samples:
+    input:
+        annotations=dataset_annotations,
+    output:
+        samples="<results>/{dataset}/two_stage/samples.parquet",
+        exclusions="<results>/{dataset}/two_stage/exclusions.parquet",
+    log:
+        "<logs>/{dataset}/choose_samples.log",
+    benchmark:
+        "<benchmarks>/{dataset}/choose_samples.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("choose_samples.py"),
+        dataset=dataset_row,
+        objects=lookup(within=config, dpath="two_stage/objects"),
+        candidates=lookup(within=config, dpath="two_stage/candidates_per_object"),
+        seed=lookup(within=config, dpath="two_stage/seed"),
+    script:
+        "../scripts/choose_samples.py"
+
+
+rule inpaint_objects:
+    input:
+        samples="<results>/{dataset}/two_stage/samples.parquet",
+    output:
+        pictures=directory("<results>/{dataset}/two_stage/inpainted"),
+    log:
+        "<logs>/{dataset}/inpaint_objects.log",
+    benchmark:
+        "<benchmarks>/{dataset}/inpaint_objects.tsv"
+    conda:
+        branch(
+            lookup(within=config, dpath="two_stage/inpainting/backend"),
+            cases={"telea": "../envs/inpaint.yaml", "lama": "../envs/lama.yaml"},
+        )
+    params:
+        code=code("inpaint_objects.py"),
+        root=dataset_root,
+        backend=lookup(within=config, dpath="two_stage/inpainting/backend"),
+        options=inpainting_options(),
+    script:
+        "../scripts/inpaint_objects.py"

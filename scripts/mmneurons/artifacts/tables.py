@@ -1,0 +1,59 @@
+"""Tables: Parquet with the run's facts in the file's metadata, and CSV and Markdown for readers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmneurons.artifacts.files import atomic
+
+_KEY = b"mmneurons"
+
+
+def write_table(table: pd.DataFrame, path: str | Path, facts: dict | None = None) -> None:
+    """Write Parquet; `facts` (model, dataset, seed, ...) go into the file's metadata as JSON."""
+    arrow = pa.Table.from_pandas(table.reset_index(drop=True), preserve_index=False)
+    # pandas' own metadata names library versions, which would make equal tables differ in bytes.
+    text = json.dumps(facts or {}, sort_keys=True, ensure_ascii=False)
+    arrow = arrow.replace_schema_metadata({_KEY: text.encode()})
+    with atomic(path) as temporary:
+        pq.write_table(arrow, temporary, compression="zstd")
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read Parquet."""
+    return pq.read_table(path).to_pandas()
+
+
+def read_facts(path: str | Path) -> dict:
+    """The facts that `write_table` put into the file."""
+    metadata = pq.read_schema(path).metadata or {}
+    return json.loads(metadata.get(_KEY, b"{}"))
+
+
+def read_tables(paths: Iterable[str | Path], sort: list[str]) -> pd.DataFrame:
+    """Shards put together in an order that does not depend on how they were cut."""
+    tables = [read_table(path) for path in paths]
+    # Empty shards have no types of their own and would turn the others' columns into objects.
+    filled = [table for table in tables if len(table)] or tables[:1]
+    together = pd.concat(filled, ignore_index=True)
+    return together.sort_values(sort, kind="stable", ignore_index=True)
+
+
+def write_csv(table: pd.DataFrame, path: str | Path) -> None:
+    """Write CSV without an index, floats with seven significant digits."""
+    with atomic(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.7g")
+
+
+def write_markdown(table: pd.DataFrame, path: str | Path, caption: str) -> None:
+    """Write a table as a reader sees it: caption, then the rows, cells escaped."""
+    escaped = table.map(lambda v: v.replace("|", "\\|") if isinstance(v, str) else v)
+    text = escaped.to_markdown(index=False, floatfmt=".3f", disable_numparse=False)
+    with atomic(path) as temporary:
+        temporary.write_text(f"{caption}\n\n{text}\n", encoding="utf-8")

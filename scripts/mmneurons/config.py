@@ -1,0 +1,232 @@
+"""The configuration of a run: lay presets over it, and name every mistake before anything runs."""
+
+import copy
+import difflib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+REGISTRIES = ("datasets", "models", "prompts", "encoders")
+"""Tables of resources/ whose names a configuration uses."""
+
+TYPE_NAMES = {
+    "object": "a section with keys",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+"""JSON schema's types in words."""
+
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
+"""JSON schema takes 2.0 for an integer; `range` does not."""
+
+
+class ConfigError(ValueError):
+    """Mistakes in the configuration; the message is for the person who wrote it."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        """Take the problems, one line each."""
+        listed = sorted(set(problems))
+        count = "1 problem" if len(listed) == 1 else f"{len(listed)} problems"
+        super().__init__("\n  ".join([f"{count} in the configuration:", *listed]))
+
+
+def merge(base: Mapping, *overlays: Mapping) -> dict:
+    """A new dict: `base` with each overlay laid over it in turn, key by key; lists are replaced.
+
+    This is what Snakemake does with `--configfile`: only two sections merge, and a key without a
+    value (null) replaces what it stands over, a whole section too.
+    """
+    merged = copy.deepcopy(dict(base))
+    for overlay in overlays:
+        for key, value in overlay.items():
+            if isinstance(value, Mapping):
+                below = merged.get(key)
+                value = merge(below if isinstance(below, Mapping) else {}, value)
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def check_config(config: Mapping, root: Path) -> None:
+    """Raise `ConfigError` that lists all that is wrong with the configuration of a run.
+
+    First keys and values are checked against the schema, then names against the registries, and
+    what has to hold between keys. root: the folder with resources/.
+    """
+    resources = root / "resources"
+    validate(config, _read(resources / "schemas" / "config.schema.yaml"))
+    registries = {name: _read(resources / f"{name}.yaml") for name in REGISTRIES}
+    problems = [
+        *_unknown_names(config, registries),
+        *_unknown_objects(config, registries["datasets"], root),
+        *_too_few_pictures(config["two_stage"]),
+        *_missing_files(config["two_stage"]),
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def validate(config: Mapping, schema: Mapping) -> None:
+    """Raise `ConfigError` that lists all that the schema refuses and all that is missing."""
+    refused = [
+        f"{_key(error.absolute_path)}{problem}"
+        for error in _Validator(schema).iter_errors(config)
+        for problem in _problems(error, schema)
+    ]
+    problems = [*refused, *_missing(config, schema)]
+    if problems:
+        raise ConfigError(problems)
+
+
+def check_choice(value: str, valid: Iterable[str], what: str) -> None:
+    """Raise `ConfigError` unless `value` is one of `valid`; `what` names it, such as "object"."""
+    problems = list(_wrong_choice(value, valid, what))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _unknown_names(config: Mapping, registries: Mapping[str, Mapping]) -> Iterator[str]:
+    two_stage = config["two_stage"]
+    for name in ("dataset", "model", "prompt"):
+        yield from _wrong_choice(two_stage[name], registries[f"{name}s"], f"two_stage.{name}")
+    yield from _wrong_choice(
+        config["metrics"]["encoder"], registries["encoders"], "metrics.encoder"
+    )
+
+
+def _unknown_objects(config: Mapping, datasets: Mapping, root: Path) -> Iterator[str]:
+    objects, dataset = config["two_stage"]["objects"], config["two_stage"]["dataset"]
+    if dataset in datasets:
+        text = (root / datasets[dataset]["categories"]).read_text(encoding="utf-8")
+        for name in objects:
+            yield from _wrong_choice(name, text.splitlines(), "two_stage.objects")
+    for table, names in config["figures"]["captions"].items():
+        for name in names:
+            yield from _wrong_choice(name, objects, f"figures.captions.{table}")
+
+
+def _too_few_pictures(two_stage: Mapping) -> Iterator[str]:
+    tried = two_stage["candidates_per_object"]
+    needed = two_stage["pictures_per_object"] + two_stage["calibration_pictures"]
+    if tried < needed:
+        yield (
+            f"two_stage.candidates_per_object: {tried} pictures cannot become the {needed} of "
+            "pictures_per_object and calibration_pictures"
+        )
+
+
+def _missing_files(two_stage: Mapping) -> Iterator[str]:
+    inpainting = two_stage["inpainting"]
+    if inpainting["backend"] == "lama" and not Path(inpainting["lama_model"]).is_file():
+        yield f"two_stage.inpainting.lama_model: there is no file {inpainting['lama_model']}"
+
+
+def _missing(config: Any, schema: Mapping, above: str = "") -> Iterator[str]:
+    """A problem for each key that the schema has and the configuration has not."""
+    if not isinstance(config, Mapping):
+        return
+    for key, entry in schema["properties"].items():
+        if key not in config:
+            default = f"; its default is {_show(entry['default'])}" if "default" in entry else ""
+            yield f"{above}{key}: missing{default}"
+        elif "properties" in entry:
+            yield from _missing(config[key], entry, f"{above}{key}.")
+
+
+def _wrong_choice(value: str, valid: Iterable[str], what: str) -> Iterator[str]:
+    valid = list(valid)
+    if value not in valid:
+        yield f"{what}: there is no {_show(value)}{_hint(value, valid)}"
+
+
+def _problems(error: jsonschema.ValidationError, schema: Mapping) -> Iterator[str]:
+    """What is wrong, as texts that follow the key's path; an error may be about several keys."""
+    given, limit = error.instance, error.validator_value
+    section = "." if error.absolute_path else ""
+    if error.validator == "additionalProperties":
+        known = error.schema.get("properties", {})
+        for key in given:
+            if key not in known:
+                yield f"{section}{key}: unknown key{_key_hint(key, known, schema)}"
+    elif error.validator == "enum":
+        yield f": cannot be {_show(given)}{_hint(given, limit)}"
+    elif error.validator == "type":
+        types = [limit] if isinstance(limit, str) else limit
+        expected = " or ".join(TYPE_NAMES[name] for name in types)
+        meaning = error.schema.get("description")
+        yield f": must be {expected}, not {_show(given)}" + (f" ({meaning})" if meaning else "")
+    elif error.validator == "maximum":
+        yield f": must be at most {limit}, not {_show(given)}"
+    elif error.validator == "minimum":
+        yield f": must be at least {limit}, not {_show(given)}"
+    elif error.validator == "exclusiveMinimum":
+        yield f": must be more than {limit}, not {_show(given)}"
+    elif error.validator == "pattern":
+        yield f": {_show(given)} does not have the form {limit}"
+    elif error.validator == "minItems":
+        yield ": must not be empty"
+    elif error.validator == "uniqueItems":
+        yield f": has an entry twice in {_show(given)}"
+    else:
+        yield f": {error.message}"
+
+
+def _key(path: Iterable[str | int]) -> str:
+    """`two_stage.sites[0]` from its parts."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return "".join(parts).removeprefix(".")
+
+
+def _show(value: Any) -> str:
+    return (
+        "a section"
+        if isinstance(value, Mapping)
+        else json.dumps(value, ensure_ascii=False, default=str)
+    )
+
+
+def _hint(value: Any, valid: Collection[Any]) -> str:
+    """The nearest valid spelling, or all valid values where none is near."""
+    nearest = _nearest(value, valid)
+    if nearest:
+        return f"; did you mean {_show(nearest)}?"
+    return f"; it can be {', '.join(str(entry) for entry in valid)}"
+
+
+def _key_hint(key: Any, known: Collection[str], schema: Mapping) -> str:
+    """The nearest key of the same section, the same key of another section, or all keys here."""
+    elsewhere = (path for path in _paths(schema) if path.rpartition(".")[2] == key)
+    nearest = _nearest(key, known) or next(elsewhere, None)
+    if nearest:
+        return f"; did you mean {_show(nearest)}?"
+    return f"; known here: {', '.join(known)}"
+
+
+def _nearest(value: Any, valid: Iterable[Any]) -> str | None:
+    """The entry of `valid` that `value` most likely stands for, whatever its case."""
+    spelt = {str(entry).lower(): str(entry) for entry in valid}
+    found = difflib.get_close_matches(str(value).lower(), spelt, n=1)
+    return spelt[found[0]] if found else None
+
+
+def _paths(schema: Mapping, above: str = "") -> Iterator[str]:
+    """All keys of the schema as paths."""
+    for key, entry in schema.get("properties", {}).items():
+        yield above + key
+        yield from _paths(entry, f"{above}{key}.")

@@ -1,0 +1,1 @@
+"""Painting an object out of a picture: masks from boxes, and the backends that fill them."""

@@ -1,0 +1,1 @@
+"""Causal tests: context managers that change a model while they are open and restore it exactly."""

@@ -1,0 +1,1 @@
+"""One module per method: pure functions from recorded tensors to scores and to neurons."""

@@ -1,0 +1,1 @@
+"""Faces over the field's text metrics, and the measures of the papers: tables in, numbers out."""

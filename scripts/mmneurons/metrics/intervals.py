@@ -1,0 +1,56 @@
+"""Bootstrap intervals: what would the number be with other objects, or other pictures?"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+Statistic = Callable[..., np.ndarray]
+
+
+def bootstrap_interval(
+    table: pd.DataFrame,
+    value: str,
+    by: str | list[str],
+    statistic: Statistic = np.mean,
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int | Sequence[int] = 0,
+) -> tuple[float, float]:
+    """Percentile interval of a statistic of column `value`, resampling the groups `by`.
+
+    Groups (objects, say) are drawn with replacement, as many as there are, each with all its rows.
+    `statistic` takes an array and `axis`, as numpy's functions do. With fewer than two groups, or
+    with a NaN among the values, nothing can be said and both bounds are NaN.
+    """
+    return percentile_bounds(bootstrap_draws(table, value, by, statistic, draws, seed), level)
+
+
+def bootstrap_draws(
+    table: pd.DataFrame,
+    value: str,
+    by: str | list[str],
+    statistic: Statistic = np.mean,
+    draws: int = 2000,
+    seed: int | Sequence[int] = 0,
+) -> np.ndarray:
+    """The statistic of every bootstrap sample, float array (draws,); all NaN as stated above.
+
+    Draws of independent tables (with different seeds) can be combined before taking bounds.
+    """
+    groups = [rows.to_numpy(dtype=float) for _, rows in table.groupby(by, sort=True)[value]]
+    if len(groups) < 2 or any(np.isnan(rows).any() for rows in groups):
+        return np.full(draws, np.nan)
+    chosen = np.random.default_rng(seed).integers(len(groups), size=(draws, len(groups)))
+    if len({len(rows) for rows in groups}) == 1:
+        sampled = np.stack(groups)[chosen].reshape(draws, -1)
+        return np.asarray(statistic(sampled, axis=-1), dtype=float)
+    samples = (np.concatenate([groups[i] for i in row]) for row in chosen)
+    return np.array([statistic(sample, axis=-1) for sample in samples], dtype=float)
+
+
+def percentile_bounds(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The bounds that leave (1 - level) / 2 of the draws on either side; NaN if any draw is NaN."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,276 @@
+"""What the rest of the library may ask of a multimodal language model, whatever its family."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import nn
+from transformers import GenerationConfig
+
+Module = Literal["language", "vision", "projector", "qformer.query", "qformer.text"]
+Positions = Literal["image", "last"]
+
+
+@dataclass(frozen=True)
+class FfnSite:
+    """One FFN layer: where its neurons are read and written.
+
+    `activation` is the module of the activation function: its input is `pre`, its output `act`.
+    `output` is the projection back to the residual stream: its input is `post`. In a plain FFN
+    `act` and `post` are the same numbers; in a gated one (Llama) `post` = act x up, and only
+    `post` times the rows of `output` adds up to the FFN's output.
+    """
+
+    module: Module
+    layer: int
+    activation: nn.Module
+    output: nn.Linear
+
+    @property
+    def n_units(self) -> int:
+        """Number of neurons of the layer."""
+        return self.output.in_features
+
+    def output_rows(self) -> torch.Tensor:
+        """W_out, one row a neuron: `units x hidden`."""
+        return self.output.weight.T
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch ready for the decoder.
+
+    Rows are aligned so that all prompts end at the same position: shorter prompts are padded on
+    the left, shorter continuations on the right.
+
+    embeds: `batch x tokens x hidden`; mask: `batch x tokens`, 1 where there is a token;
+    image: `batch x image tokens`, positions of the image tokens in the row;
+    prompt_end: position of the first continuation token; lengths: continuation tokens of each row;
+    grid: rows and columns of the image tokens on the picture, None where they have no place on it.
+    """
+
+    embeds: torch.Tensor
+    mask: torch.Tensor
+    image: torch.Tensor
+    prompt_end: int
+    lengths: tuple[int, ...]
+    grid: tuple[int, int] | None
+
+    @property
+    def position_ids(self) -> torch.Tensor:
+        """Positions that do not count the padding: `batch x tokens`."""
+        return (self.mask.cumsum(dim=1) - 1).clamp(min=0)
+
+    def repeat(self, times: int) -> Encoded:
+        """Each row `times` times, neighbours together."""
+        return Encoded(
+            embeds=self.embeds.repeat_interleave(times, dim=0),
+            mask=self.mask.repeat_interleave(times, dim=0),
+            image=self.image.repeat_interleave(times, dim=0),
+            prompt_end=self.prompt_end,
+            lengths=tuple(n for n in self.lengths for _ in range(times)),
+            grid=self.grid,
+        )
+
+
+class ModelCheckError(ValueError):
+    """A loaded model is not what its adapter or the registry says it is."""
+
+
+class MultimodalModel(ABC):
+    """One family's answers. Nothing outside an adapter knows how a family is built."""
+
+    family: str
+
+    def __init__(self, network: nn.Module, tokenizer, device: str | torch.device):
+        # The weights never change by a gradient here; without this, every backward pass would
+        # also compute theirs.
+        self.network = network.eval().requires_grad_(False).to(device)
+        self.tokenizer = tokenizer
+        self.device = torch.device(device)
+
+    # -- what a family must answer ---------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path, device: str | torch.device, dtype: torch.dtype) -> MultimodalModel:
+        """Load from a directory written by `save_pretrained`."""
+
+    @abstractmethod
+    def preprocess(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        """RGB pictures of any size to normalised pixels `batch x 3 x height x width`."""
+
+    @abstractmethod
+    def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels to image tokens `batch x image tokens x hidden`, differentiable."""
+
+    @abstractmethod
+    def picture_layer(self) -> tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]:
+        """Where GradCAM looks.
+
+        A module of the vision tower whose output is about patches, and how that output becomes
+        `batch x channels x rows x cols`.
+        """
+
+    @abstractmethod
+    def segments(self, prompt: str) -> tuple[list[int], list[int]]:
+        """Token ids before and after the image tokens."""
+
+    @abstractmethod
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the image tokens on the picture, if they have a place on it."""
+
+    @abstractmethod
+    def sites(self, module: Module = "language") -> list[FfnSite]:
+        """The FFN layers of a module, first layer first; empty where the family has no such."""
+
+    @property
+    @abstractmethod
+    def decoder(self) -> nn.Module:
+        """The causal language model: takes `inputs_embeds`, has `generate` and `lm_head`."""
+
+    # -- what follows from it --------------------------------------------------------------
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        return next(self.network.parameters()).dtype
+
+    @torch.no_grad()
+    def embed_pictures(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        """Pictures to image tokens `batch x image tokens x hidden`."""
+        return self.embed_pixels(self.preprocess(pictures).to(self.device, self.dtype))
+
+    def inert_layers(self, module: Module, positions: Positions) -> frozenset[int]:
+        """Layers of a module whose neurons at these positions can reach no logit.
+
+        At image positions that is the last language layer: no later layer reads its output, and
+        no logit is taken there.
+        """
+        if module == "language" and positions == "image":
+            return frozenset({self.sites("language")[-1].layer})
+        return frozenset()
+
+    def unembedding(self) -> torch.Tensor:
+        """W_u, one row a token: `vocabulary x hidden`."""
+        return self.decoder.lm_head.weight
+
+    def final_norm(self) -> nn.Module:
+        """The norm between the last block and the unembedding."""
+        return self.decoder.model.norm
+
+    def encode(
+        self,
+        image_tokens: torch.Tensor,
+        prompt: str | Sequence[str],
+        continuations: Sequence[Sequence[int]] | None = None,
+    ) -> Encoded:
+        """Lay out image tokens, prompt and (teacher-forced) continuation.
+
+        image_tokens: `batch x image tokens x hidden`, from `embed_pictures`;
+        prompt: one for all rows or one a row; continuations: token ids, one list a row.
+        """
+        batch, n_image, hidden = image_tokens.shape
+        prompts = [prompt] * batch if isinstance(prompt, str) else list(prompt)
+        continuations = [[]] * batch if continuations is None else continuations
+        if not len(prompts) == len(continuations) == batch:
+            raise ValueError("pictures, prompts and continuations differ in number")
+        segments = [self.segments(text) for text in prompts]
+        ends = [len(before) + n_image + len(after) for before, after in segments]
+        prompt_end, tail = max(ends), max(map(len, continuations))
+
+        table = self.decoder.get_input_embeddings()
+        embeds = image_tokens.new_zeros(batch, prompt_end + tail, hidden)
+        mask = torch.zeros(batch, prompt_end + tail, dtype=torch.long, device=self.device)
+        starts = []
+        for row, (before, after) in enumerate(segments):
+            start = prompt_end - ends[row]
+            image_start = start + len(before)
+            image_end = image_start + n_image
+            end = prompt_end + len(continuations[row])
+            text = torch.tensor([*before, *after, *continuations[row]], device=self.device)
+            words = table(text)
+            embeds[row, start:image_start] = words[: len(before)]
+            embeds[row, image_start:image_end] = image_tokens[row]
+            embeds[row, image_end:end] = words[len(before) :]
+            mask[row, start:end] = 1
+            starts.append(image_start)
+        image = torch.tensor(starts, device=self.device)[:, None]
+        return Encoded(
+            embeds=embeds,
+            mask=mask,
+            image=image + torch.arange(n_image, device=self.device),
+            prompt_end=prompt_end,
+            lengths=tuple(map(len, continuations)),
+            grid=self.grid(),
+        )
+
+    def final_states(self, encoded: Encoded) -> torch.Tensor:
+        """Hidden states after the final norm: `batch x tokens x hidden`."""
+        return self.decoder.model(
+            inputs_embeds=encoded.embeds,
+            attention_mask=encoded.mask,
+            position_ids=encoded.position_ids,
+            use_cache=False,
+        ).last_hidden_state
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits `... x vocabulary` of final states `... x hidden`."""
+        return self.decoder.lm_head(states)
+
+    @torch.no_grad()
+    def generate(self, encoded: Encoded, max_new_tokens: int) -> list[list[int]]:
+        """Greedy continuation of each row, without the end token and what follows it."""
+        if any(encoded.lengths):
+            raise ValueError("generation starts from prompts without a continuation")
+        eos = self.tokenizer.eos_token_id
+        pad = self.tokenizer.pad_token_id
+        settings = GenerationConfig(
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=eos,
+            pad_token_id=eos if pad is None else pad,
+        )
+        tokens = self.decoder.generate(
+            inputs_embeds=encoded.embeds,
+            attention_mask=encoded.mask,
+            generation_config=settings,
+        )
+        return [row[: row.index(eos)] if eos in row else row for row in tokens.tolist()]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of token ids, special tokens left out."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=True)
+
+    @torch.no_grad()
+    def check(self, expected_units: dict[str, int] | None = None) -> None:
+        """Compare the loaded model with what its adapter and the registry say of it.
+
+        Raises ModelCheckError where activation x W_out rows do not add up to an FFN's output,
+        where the image tokens do not fill the grid, or where a module's number of neurons is not
+        `expected_units[module]`.
+        """
+        for module, expected in (expected_units or {}).items():
+            units = sum(site.n_units for site in self.sites(module))
+            if units != expected:
+                raise ModelCheckError(
+                    f"{self.family}: {module} has {units} neurons, not {expected}"
+                )
+        n_tokens = self.embed_pictures([Image.new("RGB", (32, 32))]).shape[1]
+        if self.grid() is not None and n_tokens != self.grid()[0] * self.grid()[1]:
+            raise ModelCheckError(f"{self.family}: {n_tokens} image tokens, grid {self.grid()}")
+        for site in self.sites("language")[:1]:
+            weight = site.output.weight
+            probe = torch.linspace(-1, 1, site.n_units, device=weight.device, dtype=weight.dtype)
+            by_rows = (probe.float()[:, None] * site.output_rows().float()).sum(dim=0)
+            direct = site.output(probe[None])[0].float()
+            tolerance = 1e-4 if weight.dtype == torch.float32 else 3e-2
+            if not torch.allclose(by_rows, direct, atol=tolerance * (1 + direct.abs().max())):
+                raise ModelCheckError(f"{self.family}: W_out rows do not give the FFN's output")

@@ -1,0 +1,75 @@
+"""Activations at the image tokens, and the gradient of one target logit by them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from mmneurons.models.base import Encoded, MultimodalModel
+from mmneurons.probe.hooks import Kind, record
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What one forward pass (and perhaps one backward pass) left at the image tokens.
+
+    activations and gradients: one tensor a language layer for each kind, `batch x image tokens x
+    units`, detached; logits: the target's logit of each row, `batch`.
+    """
+
+    activations: dict[Kind, list[torch.Tensor]]
+    gradients: dict[Kind, list[torch.Tensor]] | None = None
+    logits: torch.Tensor | None = None
+
+
+def target_logits(
+    model: MultimodalModel, encoded: Encoded, targets: Sequence[int], states: torch.Tensor
+) -> torch.Tensor:
+    """Logit of each row's target token at the position that predicts it: `batch`.
+
+    The target follows the whole continuation, so its position is the continuation's last token
+    (the prompt's last where there is none). Only these positions are unembedded.
+    """
+    rows = torch.arange(len(targets), device=states.device)
+    before = torch.tensor([encoded.prompt_end - 1 + n for n in encoded.lengths], device=rows.device)
+    logits = model.logits(states[rows, before])
+    return logits[rows, torch.tensor(list(targets), device=rows.device)]
+
+
+def image_activations(
+    model: MultimodalModel, encoded: Encoded, kinds: Sequence[Kind]
+) -> ImageRecord:
+    """Activations at the image tokens from one forward pass without a graph."""
+    with torch.no_grad(), record(model.sites("language"), kinds) as passed:
+        model.final_states(encoded)
+        return ImageRecord({k: [_at_image(t, encoded) for t in passed[k]] for k in kinds})
+
+
+def image_gradients(
+    model: MultimodalModel, encoded: Encoded, targets: Sequence[int], kinds: Sequence[Kind]
+) -> ImageRecord:
+    """Activations and the gradients of the targets' logits by them, in one forward and backward.
+
+    Rows do not see each other, so the gradient of the summed logits is each row's own. The graph
+    starts at the embeddings: the weights are frozen and get no gradient. A layer that cannot reach
+    the logit gets zeros.
+    """
+    leaf = encoded.embeds.detach().requires_grad_(True)
+    encoded = Encoded(**{**vars(encoded), "embeds": leaf})
+    with torch.enable_grad(), record(model.sites("language"), kinds) as passed:
+        logits = target_logits(model, encoded, targets, model.final_states(encoded))
+        tensors = [tensor for kind in kinds for tensor in passed[kind]]
+        gradients = iter(torch.autograd.grad(logits.sum(), tensors))
+    return ImageRecord(
+        activations={k: [_at_image(t.detach(), encoded) for t in passed[k]] for k in kinds},
+        gradients={k: [_at_image(next(gradients), encoded) for _ in passed[k]] for k in kinds},
+        logits=logits.detach(),
+    )
+
+
+def _at_image(tensor: torch.Tensor, encoded: Encoded) -> torch.Tensor:
+    """`batch x tokens x units` to `batch x image tokens x units`, in float32."""
+    rows = torch.arange(len(tensor), device=tensor.device)[:, None]
+    return tensor[rows, encoded.image].float()

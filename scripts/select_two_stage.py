@@ -1,0 +1,28 @@
+"""Select neurons by two-stage filtering, by the automatic rule or by thresholds from a table."""
+
+import pandas as pd
+
+from mmneurons.artifacts.tables import read_table, write_table
+from mmneurons.artifacts.tensors import TensorFile
+from mmneurons.console import log_to
+from mmneurons.methods.two_stage_selection import (
+    automatic_thresholds,
+    manual_thresholds,
+    select_neurons,
+)
+from mmneurons.probe.recorded import selection_maxima
+
+log_to(snakemake.log[0])
+p, variant, site = snakemake.params, snakemake.wildcards.variant, snakemake.wildcards.site
+record = TensorFile(snakemake.input.record)
+samples = read_table(snakemake.input.valid)
+difference, gradact = selection_maxima(record, site)
+facts = {k: record.facts[k] for k in ("model", "revision", "dtype", "versions")} | {"site": site}
+if variant == "auto":
+    inert = record.facts["inert_layers"]
+    thresholds, rule = automatic_thresholds(samples, difference, gradact, inert, p.share)
+else:
+    thresholds, rule = manual_thresholds(samples, pd.read_csv(snakemake.input.table)), {}
+neurons, thresholds = select_neurons(thresholds, difference, gradact)
+write_table(neurons, snakemake.output.neurons, facts | {"rule": rule})
+write_table(thresholds, snakemake.output.thresholds, facts | {"rule": rule})

@@ -1,0 +1,693 @@
+"""What README and docs/ say: commands, paths, keys, packages and columns that they name exist."""
+
+import ast
+import json
+import re
+import shlex
+import types
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+
+REPOSITORY = Path(__file__).parents[1]
+PAGES = {
+    path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8")
+    for path in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+}
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SCHEMA = yaml.safe_load((REPOSITORY / "resources/schemas/config.schema.yaml").read_text())
+
+
+def registry(name):
+    return yaml.safe_load((REPOSITORY / f"resources/{name}.yaml").read_text())
+
+
+def blocks(page, language):
+    """The fenced blocks of a language."""
+    return [text for name, text in FENCED.findall(PAGES[page]) if name == language]
+
+
+def code_words(text):
+    """What stands in backticks in running text."""
+    return re.findall(r"`([^`\n]+)`", FENCED.sub("", text))
+
+
+def tables(text):
+    """Tables of a text as lists of rows, each a list of cells; the head is the first row."""
+    found = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
+    return [
+        [
+            [cell.strip() for cell in line.strip("|\n").split(" | ")]
+            for line in table.splitlines()
+            if not re.fullmatch(r"[|\s:-]+", line)
+        ]
+        for table in found
+    ]
+
+
+# ------------------------------------------------------------------------ rules and their files
+
+
+def rule_texts():
+    """{name: text} of every rule."""
+    found = {}
+    for path in [REPOSITORY / "Snakefile", *sorted((REPOSITORY / "rules").glob("*.smk"))]:
+        _, *parts = re.split(r"^(?:rule|checkpoint) (\w+):$", path.read_text(), flags=re.MULTILINE)
+        found |= dict(zip(parts[::2], parts[1::2], strict=True))
+    return found
+
+
+RULES = rule_texts()
+PLACES = {
+    "<results>": "results/{run}",
+    "<two_stage>": "results/{run}/{dataset}/{model}",
+}
+
+
+def outputs():
+    """Files that rules leave, with placeholders; temporary ones are not among them."""
+    found = set()
+    for text in RULES.values():
+        section = re.search(r"^    output:\n(.*?)(?=^    \w+:)", text, re.MULTILINE | re.DOTALL)
+        if section:
+            kept = re.sub(r"temp\(.*?\)", "", section[1])
+            found |= set(re.findall(r'"((?:<\w+>|results/)[^"]*)"', kept))
+    for short, path in PLACES.items():
+        found = {name.replace(short, path) for name in found}
+    return found
+
+
+OUTPUTS = outputs()
+
+
+def fits(path, pattern):
+    """Whether a path is what a pattern with placeholders stands for."""
+    parts = re.split(r"\{[^}]*\}", pattern)
+    return re.fullmatch("[^/]+".join(map(re.escape, parts)), path) is not None
+
+
+def filled(pattern):
+    """A path with something in place of every placeholder."""
+    return re.sub(r"\{[^}]*\}", "x", pattern)
+
+
+def is_output(path):
+    """Whether a path, which may have placeholders, is an output, lies in one, or holds some."""
+    path = path.rstrip("/")
+    for output in OUTPUTS:
+        known = [output, *map(str, Path(output).parents)]
+        for other in known:
+            if fits(filled(path), other) or fits(filled(other), path):
+                return True
+        if fits(filled(str(Path(path).parent)), output):
+            return True
+    return re.match(r"results/[^/]+/(logs|benchmarks)$", path) is not None
+
+
+def test_the_rules_were_read():
+    assert {"all", "demo", "two_stage", "choose_samples", "two_stage_figure1"} <= RULES.keys()
+    assert "results/{run}/{dataset}/two_stage/samples.parquet" in OUTPUTS
+    assert not any("shards" in path for path in OUTPUTS)
+    assert is_output("results/demo/figures/two_stage/figure2.svg")
+    assert not is_output("results/demo/figures/two_stage/figure9.svg")
+    assert not is_output("results/demo/figure/two_stage/figure2.svg")
+
+
+# ------------------------------------------------------------------------------ paths and links
+
+TOP = {path.name for path in REPOSITORY.iterdir() if path.is_dir()} | {"results"}
+PLACED_BY_HAND = [
+    *(row["root"] for row in registry("datasets").values()),
+    *(row["path"] for name in ("models", "encoders") for row in registry(name).values()),
+]
+"""Where the registries expect what does not ship."""
+
+
+def path_exists(name):
+    if name.startswith("results/"):
+        return is_output(name)
+    if any(name.rstrip("/") == place or name.startswith(f"{place}/") for place in PLACED_BY_HAND):
+        return True
+    pattern = re.sub(r"\{[^}]*\}", "*", name.rstrip("/"))
+    roots = (REPOSITORY, REPOSITORY / "scripts/mmneurons")
+    return any(any(root.glob(pattern)) for root in roots)
+
+
+def named_paths(page):
+    rooms = {path.name for path in (REPOSITORY / "scripts/mmneurons").iterdir() if path.is_dir()}
+    for word in code_words(PAGES[page]):
+        top = word.partition("/")[0]
+        if re.fullmatch(r"[\w./{}*-]+", word) and "/" in word:
+            if top in TOP or (top in rooms and word.endswith(".py")):
+                yield word
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_exists(page):
+    assert [name for name in named_paths(page) if not path_exists(name)] == []
+
+
+def test_paths_are_recognised():
+    assert "slurm/config.yaml" in set(named_paths("README.md"))
+    assert "methods/thresholds.py" in set(named_paths("docs/thresholds.md"))
+    assert not path_exists("resources/model.yaml")
+    assert not path_exists("methods/threshold.py")
+
+
+def anchors(text):
+    """The anchors that GitHub makes of headings."""
+    heads = re.findall(r"^#+ (.+)$", FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page):
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if re.match(r"https?://", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (REPOSITORY / page).parent / name if name else REPOSITORY / page
+        found = path.exists()
+        if found and anchor:
+            found = anchor in anchors(path.read_text(encoding="utf-8"))
+        if not found:
+            broken.append(target)
+    assert broken == []
+
+
+def test_the_readme_links_every_page():
+    linked = set(re.findall(r"\]\((docs/[^)#]+)\)", PAGES["README.md"]))
+    assert linked == PAGES.keys() - {"README.md"}
+
+
+def test_the_layout_of_the_repository():
+    (layout,) = blocks("README.md", "text")
+    lines = layout.splitlines()
+    assert len(lines) == 10
+    assert all((REPOSITORY / line.split()[0]).exists() for line in lines)
+
+
+# ------------------------------------------------------------------------------------- commands
+
+
+def commands():
+    """(page, words) of every command line that the pages show."""
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            for line in filter(str.strip, block.splitlines()):
+                yield page, shlex.split(line)
+
+
+COMMANDS = list(commands())
+
+
+@pytest.fixture(scope="module")
+def parser():
+    from snakemake.cli import get_argument_parser
+
+    return get_argument_parser()
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), COMMANDS, ids=[f"{page}: {' '.join(words)}" for page, words in COMMANDS]
+)
+def test_every_command_can_be_given(page, words, parser):
+    program, *arguments = words
+    if program == "make":
+        (phony,) = re.findall(r"^\.PHONY: (.+)$", (REPOSITORY / "Makefile").read_text(), re.M)
+        assert set(arguments) <= set(phony.split())
+    elif program == "snakemake":
+        given = parser.parse_args(arguments)
+        for target in [*given.targets, *(given.forcerun or [])]:
+            assert target in RULES or is_output(target), target
+        own = re.findall(r"a file such as `([\w.]+)`", PAGES[page])
+        for file in map(str, given.configfile or []):
+            assert file in own or (REPOSITORY / file).is_file(), file
+        profile = given.profile
+        assert profile is None or (REPOSITORY / profile / "config.yaml").is_file()
+    elif program == "python":
+        assert (REPOSITORY / arguments[0]).is_file()
+    elif program == ".":
+        assert arguments == [".venv/bin/activate"]
+    else:
+        assert program in {"cp", "rm"}
+        assert all(path_exists(word) for word in arguments if not word.startswith("-"))
+
+
+def test_a_command_that_cannot_be_given_is_noticed(parser):
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--core", "2", "--no-such-option"])
+    assert parser.parse_args(["--cores", "2", "all", "-n"]).targets == {"all"}
+
+
+def test_make_has_what_the_readme_begins_with():
+    first = blocks("README.md", "sh")[0]
+    assert first.splitlines() == ["make demo", "make test"]
+
+
+# --------------------------------------------------------------------- configuration and names
+
+
+def key_paths(schema, above=""):
+    for key, entry in schema.get("properties", {}).items():
+        yield above + key
+        yield from key_paths(entry, f"{above}{key}.")
+
+
+KEYS = set(key_paths(SCHEMA))
+
+
+def test_the_page_on_configuration_is_made_from_the_schema():
+    from mmneurons.config_docs import configuration_page
+
+    assert PAGES["docs/configuration.md"] == configuration_page(SCHEMA)
+
+
+def test_the_page_on_configuration_has_every_key_with_its_default():
+    text, config = PAGES["docs/configuration.md"], REPOSITORY / "config.yaml"
+    values = yaml.safe_load(config.read_text())
+    rows = {}
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        name = section.splitlines()[0]
+        prefix = "" if " " in name else f"{name}."
+        for key, _, default, _ in (row for table in tables(section) for row in table[1:]):
+            rows[prefix + key.strip("`")] = default.strip("`")
+    leaves = {key for key in KEYS if not any(other.startswith(f"{key}.") for other in KEYS)}
+    assert rows.keys() == leaves
+    for path, default in rows.items():
+        value = values
+        for key in path.split("."):
+            value = value[key]
+        assert yaml.safe_load(default) == value, path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_configuration_key_exists(page):
+    sections = {key for key in SCHEMA["properties"] if "properties" in SCHEMA["properties"][key]}
+    words = [w for w in code_words(PAGES[page]) if re.fullmatch(r"[a-z_]+(\.[a-z_0-9]+)+", w)]
+    named = [w for w in words if w.partition(".")[0] in sections and not w.endswith(".py")]
+    assert [word for word in named if word not in KEYS] == []
+
+
+def test_example_of_own_objects_is_a_valid_configuration():
+    from mmneurons.config import check_config, merge
+
+    (example,) = blocks("README.md", "yaml")
+    config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    check_config(merge(config, yaml.safe_load(example)), REPOSITORY)
+
+
+def test_rules_named_for_keys_exist():
+    (table,) = tables(PAGES["docs/reruns.md"])
+    named = [word for _, rules in table[1:] for word in code_words(rules)]
+    assert len(named) > 10
+    assert set(named) <= RULES.keys()
+
+
+def test_packages_are_those_of_the_lock():
+    lines = (REPOSITORY / "envs/requirements.txt").read_text().split("# what these need")[0]
+    lines += (REPOSITORY / "envs/requirements-no-deps.txt").read_text()
+    direct = set(re.findall(r"^([\w-]+)==", lines, re.MULTILINE))
+    (table,) = [t for t in tables(PAGES["README.md"]) if t[0][0] == "package"]
+    named = [name for row in table[1:] for name in row[0].split(", ")]
+    assert len(named) == len(set(named))
+    assert set(named) == direct
+
+
+def test_rows_of_the_registries_are_described():
+    for page, name in (("docs/models.md", "models"), ("docs/data.md", "datasets")):
+        rows = [row[0].strip("`") for t in tables(PAGES[page]) if t[0][0] == "row" for row in t[1:]]
+        assert rows == list(registry(name))
+        fields = [r[0].strip("`") for t in tables(PAGES[page]) if t[0][0] == "field" for r in t[1:]]
+        assert set(fields) == {key for row in registry(name).values() for key in row}
+    prompts = [t for t in tables(PAGES["docs/models.md"]) if t[0][0] == "prompt"]
+    assert [row[0].strip("`") for row in prompts[0][1:]] == list(registry("prompts"))
+
+
+def test_categories_of_the_world_are_those_that_it_draws():
+    from mmneurons.world.vocabulary import CATEGORIES, HELD_OUT
+
+    (table,) = tables(PAGES["docs/world.md"])
+    for column, categories in ((1, CATEGORIES), (2, HELD_OUT)):
+        by_super = {row[0]: row[column].split(", ") for row in table[1:] if row[column]}
+        said = {(group, name) for group, names in by_super.items() for name in names}
+        assert said == {(c.supercategory, c.name) for c in categories}
+
+
+def test_the_real_models_configuration_has_the_registrys_neurons():
+    (text,) = blocks("docs/models.md", "json")
+    config = json.loads(text)
+    units = {
+        part: config[f"{key}_config"]["num_hidden_layers"]
+        * config[f"{key}_config"]["intermediate_size"]
+        for part, key in (("language", "text"), ("vision", "vision"))
+    }
+    assert units == registry("models")["minigpt4-llama2-7b"]["units"]
+
+
+def test_named_parameters_exist(model):
+    names = list(model.network.state_dict())
+    found = re.findall(
+        r"`((?:visual_encoder|ln_vision|llama_proj|llama_model)\.[\w.*]+)`", PAGES["docs/models.md"]
+    )
+    assert len(found) >= 5
+    for pattern in found:
+        assert any(fits(name, pattern.replace("*", "{x}")) for name in names), pattern
+    assert all(any(fits(n, p.replace("*", "{x}")) for p in found) for n in names)
+
+
+def test_reasons_of_exclusion_are_those_that_are_given():
+    (table,) = [t for t in tables(PAGES["docs/artifacts.md"]) if t[0][0] == "reason"]
+    said = {(row[0].strip("`"), row[1]) for row in table[1:]}
+    given = set()
+    for stage, name in (
+        ("prepare", "scripts/mmneurons/datasets/coco.py"),
+        ("validity", "scripts/mmneurons/datasets/validity.py"),
+        ("select", "scripts/collect_exclusions.py"),
+    ):
+        for node in ast.walk(ast.parse((REPOSITORY / name).read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                if re.fullmatch(r"[a-z]+(-[a-z]+)+|crowd", node.value) and node.value != "utf-8":
+                    given.add((node.value, stage))
+    assert said == given
+
+
+# ------------------------------------------------------------------------------------ artifacts
+
+KINDS = {"large_string": "str", "string": "str", "double": "float64", "float": "float32"}
+
+
+def described(heads):
+    """{path: rows} of the sections of docs/artifacts.md that have a table with one of the heads."""
+    found = {}
+    for section in re.split(r"^### ", PAGES["docs/artifacts.md"], flags=re.MULTILINE)[1:]:
+        head, _, body = section.partition("\n")
+        rows = [row for t in tables(body) if t[0][0] in heads for row in t[1:]]
+        for path in code_words(head):
+            found[path] = [[row[0].strip("`"), *row[1:]] for row in rows]
+    return found
+
+
+COLUMNS, TENSORS = described(["column"]), described(["tensor"])
+
+
+def test_every_file_that_rules_leave_is_described():
+    assert [path for path in COLUMNS if not is_output(path)] == []
+    pages = re.findall(r"\.(?:svg|png|md)$", "".join(OUTPUTS))
+    assert not pages  # the endings below are of single paths
+    missing = [
+        path
+        for path in OUTPUTS
+        if not path.endswith((".svg", ".png", ".md"))
+        and not any(fits(filled(path), known) for known in COLUMNS)
+    ]
+    assert missing == []
+
+
+def kind_of(arrow):
+    """An Arrow type in the words of the page."""
+    if pa.types.is_list(arrow) or pa.types.is_large_list(arrow):
+        inner = kind_of(arrow.value_type)
+        return f"list of {inner.replace('list', 'lists', 1)}"
+    return KINDS.get(str(arrow), str(arrow))
+
+
+def write_picture(path, size):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def little_coco(root):
+    """Four pictures, two with a bear and two with a banana, and a car in each."""
+    names = {1: "bear", 2: "banana", 3: "car"}
+    images, annotations = [], []
+    for number in range(1, 5):
+        write_picture(root / f"val2017/{number:012d}.png", (40, 32))
+        file = f"{number:012d}.png"
+        images.append({"id": number, "file_name": file, "width": 40, "height": 32})
+        for category, box in ((1 + number % 2, [2, 2, 15, 12]), (3, [25, 18, 10, 10])):
+            entry = {"id": len(annotations) + 1, "image_id": number, "category_id": category}
+            annotations.append({**entry, "bbox": box, "iscrowd": 0, "area": 1.0})
+    categories = [{"id": i, "name": name, "supercategory": "thing"} for i, name in names.items()]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    path = root / "annotations/instances_val2017.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content))
+    return list(names.values())
+
+
+@pytest.fixture(scope="module")
+def written(model, tmp_path_factory):
+    """Tables, CSV tables and recordings by the paths of docs/artifacts.md.
+
+    Made by the library as the rules make them, on four pictures, with a random model.
+    """
+    from mmneurons.artifacts.records import merge_records
+    from mmneurons.artifacts.tensors import TensorFile, write_tensors
+    from mmneurons.datasets.coco import object_samples
+    from mmneurons.datasets.pictures import read_picture
+    from mmneurons.datasets.validity import valid_samples
+    from mmneurons.figures import supplement, tables, two_stage
+    from mmneurons.interventions.noisy_captions import NoiseSettings, neuron_sets, noisy_captions
+    from mmneurons.methods.two_stage_selection import (
+        automatic_thresholds,
+        select_neurons,
+        select_random,
+        select_top,
+    )
+    from mmneurons.metrics.naming import mark_hits
+    from mmneurons.metrics.similarity_table import similarity_table
+    from mmneurons.metrics.suppression import suppression_table
+    from mmneurons.models.captions import caption_text
+    from mmneurons.probe.decode import unit_tokens
+    from mmneurons.probe.gradcam import gradcam_map
+    from mmneurons.probe.two_stage import Case, record_group
+
+    root = tmp_path_factory.mktemp("docs")
+    categories = little_coco(root)
+    groups = categories[:2]
+    samples, too_few = object_samples(root, "val2017", groups, 3, seed=0, check=True)
+    prompt = {
+        "template": "[INST] <ImageHere> {instruction} [/INST] {prefix}",
+        "instruction": "Describe this image",
+        "prefix": "The image shows a",
+    }
+
+    def caption(picture_id, words):
+        ids = model.tokenizer(words, add_special_tokens=False).input_ids
+        return {"picture_id": picture_id, **caption_text(model, prompt["prefix"], ids)}
+
+    captions = pd.DataFrame(
+        row
+        for s in samples.itertuples()
+        for row in (
+            caption(f"{s.image_id:012d}", f"red {s.group} and car"),
+            caption(s.sample_id, "red car"),
+        )
+    )
+    valid, unfit = valid_samples(samples, captions, categories, 1, 1)
+
+    shards, tokens, full = [], [], None
+    for group in groups:
+        own = valid[valid["group"] == group]
+        pictures = [read_picture(root / file) for file in own["file"]]
+        cases = [
+            Case(picture, Image.new("RGB", picture.size), s.prefix_tokens, s.target_token)
+            for picture, s in zip(pictures, own.itertuples(), strict=True)
+        ]
+        sites = ["act", "post"]
+        text = prompt["template"].format(**prompt)
+        recorded = record_group(model, text, cases, sites, 40, 4)
+        full = record_group(model, text, cases[:1], sites, 40, 4, full=True)
+        tokens += unit_tokens(model, group, [recorded["act/map_units"]], k=10)
+        facts = {"sample_ids": {group: own["sample_id"].tolist()}, "grid": model.grid()}
+        arrays = {f"{group}/{name}": values for name, values in recorded.items()}
+        shards.append(root / f"{group}.safetensors")
+        write_tensors(arrays, shards[-1], facts)
+    merge_records(shards, groups, root / "record.safetensors")
+    record = TensorFile(root / "record.safetensors")
+    first = valid.iloc[0]
+    picture = read_picture(root / first["file"])
+    cam = gradcam_map(model, text, picture, first["prefix_tokens"], first["target_token"])
+    write_tensors(
+        {"maps": cam[None].astype(np.float16)},
+        root / "gradcam.safetensors",
+        {"sample_ids": [first["sample_id"]]},
+    )
+    gradcam = TensorFile(root / "gradcam.safetensors")
+
+    difference, gradact = record["act/difference"], record["act/gradact"]
+    thresholds, _ = automatic_thresholds(valid, difference, gradact, [2], 0.05)
+    neurons, thresholds = select_neurons(thresholds, difference, gradact)
+    counts = neurons["sample_id"].value_counts().reindex(valid["sample_id"], fill_value=0)
+    attribution = select_top(valid, record["attribution"], counts)
+    random = select_random(valid, neurons, difference.shape[-1], 2, 0)
+
+    evaluated = valid[valid["role"] == "evaluation"]
+    image_tokens = {
+        s.sample_id: model.embed_pictures([read_picture(root / s.file)])[0]
+        for s in evaluated.itertuples()
+    }
+    settings = NoiseSettings([1.0], "rms", 1, "per-position", "add", 0)
+    mean_square = record["act/mean_square"].mean(axis=0)
+    noise = pd.DataFrame(
+        row
+        for method, variant, table in (
+            ("two_stage", "auto", neurons),
+            ("random", "matched", random),
+        )
+        for chosen in neuron_sets(method, variant, table)
+        if chosen.sample_id in image_tokens
+        for row in noisy_captions(
+            model,
+            prompt,
+            image_tokens,
+            dict(zip(evaluated["sample_id"], evaluated["group"], strict=True)),
+            chosen,
+            list(image_tokens),
+            settings,
+            mean_square,
+            "act",
+            16,
+            3,
+        )
+    )
+    hits = mark_hits(noise, categories)
+    suppression = suppression_table(hits, draws=10)
+    names = ("bleu1", "bleu4", "rouge1", "rougeL", "bertscore")
+    measures = {name: lambda candidates, _: np.zeros(len(candidates)) for name in names}
+    inpainted = dict(zip(valid["sample_id"], valid["caption_inpainted"], strict=True))
+    similarity = similarity_table(noise, inpainted, measures).assign(encoder="none")
+
+    methods = [("two_stage", "auto"), ("random", "matched")]
+    selections = dict(zip(methods, (neurons, random), strict=True))
+    ids = evaluated["sample_id"].tolist()
+    decoded = pd.DataFrame(tokens)
+    maps = two_stage.object_maps(valid, neurons, decoded, record, gradcam, "act", groups)
+    paper = pd.read_csv(REPOSITORY / "resources/thresholds/two_stage_paper.csv")
+    captions_data = tables.captions_data(valid, noise, unfit, groups, methods)
+    base, by_model = "results/{run}/{dataset}", "results/{run}/{dataset}/{model}"
+    figures = "results/{run}/figures/two_stage"
+    metrics = f"{by_model}/metrics/two_stage"
+    return types.SimpleNamespace(
+        parquet={
+            f"{base}/two_stage/samples.parquet": samples,
+            f"{base}/two_stage/exclusions.parquet": too_few,
+            f"{by_model}/captions/exclusions.parquet": unfit,
+            f"{metrics}/exclusions.{{site}}.parquet": unfit,
+            f"{by_model}/captions/captions.parquet": captions,
+            f"{by_model}/captions/valid.parquet": valid,
+            f"{by_model}/record/tokens.parquet": decoded,
+            f"{by_model}/neurons/{{method}}.{{site}}.{{variant}}.parquet": random,
+            f"{by_model}/neurons/thresholds.{{site}}.{{variant}}.parquet": thresholds,
+            f"{by_model}/interventions/noise.{{site}}.{{part}}.parquet": noise,
+            f"{metrics}/hits.{{site}}.{{part}}.parquet": hits,
+        },
+        without_seed=[neurons, attribution],
+        csv={
+            f"{metrics}/suppression.{{site}}.{{part}}.csv": suppression,
+            f"{metrics}/suppression_loose.{{site}}.{{part}}.csv": suppression,
+            f"{metrics}/similarity.{{site}}.{{part}}.csv": similarity,
+            f"{figures}/figure1.csv": two_stage.pairs_data(valid, groups),
+            f"{figures}/figure2.csv": two_stage.layers_data(selections, ids, 3, [2]),
+            f"{figures}/figure3.csv": two_stage.heatmaps_data(maps),
+            f"{figures}/table1.csv": captions_data,
+            f"{figures}/table5.csv": captions_data,
+            f"{figures}/table2.csv": tables.suppression_data(
+                suppression, valid, unfit, groups, methods
+            ),
+            f"{figures}/table4.csv": tables.thresholds_data(
+                {"auto": thresholds}, paper, valid, unfit, groups
+            ),
+            f"{figures}/tableS1.csv": supplement.variants_data(suppression, selections, ids, [2]),
+            f"{figures}/tableS2.csv": supplement.sites_data(
+                {"act": suppression}, {"act": selections}, ids
+            ),
+        },
+        similarity_columns=list(tables.similarity_data(similarity, methods)),
+        tensors={
+            f"{by_model}/record/two_stage.safetensors": record,
+            f"{by_model}/record/gradcam.safetensors": gradcam,
+        },
+        full=full,
+    )
+
+
+def test_columns_of_parquet_tables(written, tmp_path):
+    from mmneurons.artifacts.tables import write_table
+
+    described_here = {path: rows for path, rows in COLUMNS.items() if path.endswith(".parquet")}
+    assert described_here.keys() == written.parquet.keys()
+    of_samples = described_here["results/{run}/{dataset}/two_stage/samples.parquet"]
+    for path, table in written.parquet.items():
+        write_table(table, tmp_path / "table.parquet")
+        schema = pq.read_schema(tmp_path / "table.parquet")
+        found = {field.name: kind_of(field.type) for field in schema}
+        said = {row[0]: row[1] for row in described_here[path]}
+        if path.endswith("valid.parquet"):
+            said = {row[0]: row[1] for row in of_samples} | said
+        assert list(said) == list(found), path
+        assert said == found, path
+
+
+def test_only_random_neurons_have_a_seed(written):
+    path = "results/{run}/{dataset}/{model}/neurons/{method}.{site}.{variant}.parquet"
+    said = [row[0] for row in COLUMNS[path]]
+    for table in written.without_seed:
+        assert list(table) == said[:-1] and said[-1] == "seed"
+
+
+def test_columns_of_csv_tables(written):
+    described_here = {
+        path: rows for path, rows in COLUMNS.items() if path.endswith(".csv") and rows
+    }
+    assert described_here.keys() == written.csv.keys()
+    for path, table in written.csv.items():
+        said = [row[0] for row in described_here[path]]
+        plain = [name for name in said if "{" not in name]
+        assert [name for name in table if name in plain] == plain, path
+        # Measures are words: without this, "{measure}" would stand for every column.
+        patterns = [name.replace("{measure}", m) for name in said for m in MEASURES if "{" in name]
+        others = [name for name in table if name not in plain]
+        for name in others:
+            assert any(re.fullmatch(pattern_of(p), name) for p in patterns), (path, name)
+        for pattern in patterns:
+            assert any(re.fullmatch(pattern_of(pattern), name) for name in others), (path, pattern)
+
+
+MEASURES = ("suppression", "retention", "score")
+
+
+def pattern_of(name):
+    """A column's name with {method} and {variant} as a regular expression."""
+    return "[^/ ]+".join(map(re.escape, re.split(r"\{\w+\}", name)))
+
+
+def test_table3_has_the_columns_of_the_similarities(written):
+    path = "results/{run}/{dataset}/{model}/metrics/two_stage/similarity.{site}.{part}.csv"
+    assert written.similarity_columns == [row[0] for row in COLUMNS[path]]
+
+
+def test_tensors_of_recordings(written):
+    assert {path for path, rows in TENSORS.items() if rows} == written.tensors.keys()
+    for path, file in written.tensors.items():
+        said = {row[0]: (row[1], row[2].count(" x ") + 1) for row in TENSORS[path]}
+        found = {name: (str(file[name].dtype), file[name].ndim) for name in file.names}
+        if path.endswith("two_stage.safetensors"):
+            # As record: full writes them, one group's without the group's name.
+            full = written.full.items()
+            found |= {
+                n: (str(a.dtype), a.ndim) for n, a in full if not n.endswith(("units", "maps"))
+            }
+        for name, (kind, dimensions) in found.items():
+            (match,) = [pattern for pattern in said if fits(name, pattern)]
+            assert said[match] == (kind, dimensions), name
+        assert all(any(fits(name, pattern) for name in found) for pattern in said), path
