@@ -7,8 +7,7 @@ valid.parquet and exclusions.parquet.
 
 rule caption_pictures:
     input:
-        registry="resources/models.yaml",
-        model=model_config,
+        checkpoint=model_files,
         samples="<results>/{dataset}/two_stage/samples.parquet",
         inpainted="<results>/{dataset}/two_stage/inpainted",
     output:
@@ -26,11 +25,14 @@ rule caption_pictures:
         runtime=model_runtime,
     params:
         code=code("caption_pictures.py", adapter=True),
+        model=model_row,
         compute=lookup(within=config, dpath="compute"),
         prompt=PROMPTS[TWO_STAGE["prompt"]],
         max_new_tokens=lookup(within=config, dpath="two_stage/max_new_tokens"),
         root=dataset_root,
         shards=lookup(within=config, dpath="shards"),
+    message:
+        "Captioning originals and inpainted pictures, shard {wildcards.shard}"
     script:
         "../scripts/caption_pictures.py"
 
@@ -54,5 +56,7 @@ rule keep_valid_samples:
         code=code("keep_valid_samples.py"),
         pictures=lookup(within=config, dpath="two_stage/pictures_per_object"),
         calibration_pictures=lookup(within=config, dpath="two_stage/calibration_pictures"),
+    message:
+        "Keeping samples that satisfy the three constraints"
     script:
         "../scripts/keep_valid_samples.py"

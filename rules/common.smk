@@ -68,9 +68,22 @@ def dataset_root(wildcards):
     return DATASETS[wildcards.dataset]["root"]
 
 
-def model_config(wildcards):
-    """A file of the checkpoint, so that another checkpoint re-runs what it made."""
-    return f"{MODELS[wildcards.model]['path']}/config.json"
+def model_files(wildcards):
+    """The files of the checkpoint, so that another checkpoint re-runs what it made."""
+    folder = Path(MODELS[wildcards.model]["path"])
+    weights = sorted(str(path) for path in folder.glob("*.safetensors"))
+    return [str(folder / "config.json"), *weights]
+
+
+def model_row(wildcards):
+    """What a job has to know to load the model, and nothing that would re-run it needlessly."""
+    row = MODELS[wildcards.model]
+    return {key: row[key] for key in ("family", "path", "revision", "label", "units")}
+
+
+def model_noise(wildcards):
+    """Unit and levels of noise that fit the model's scale."""
+    return MODELS[wildcards.model]["noise"]
 
 
 def model_memory(wildcards, attempt):
@@ -101,6 +114,11 @@ def two_stage_variants(part):
     main = f"two_stage/{THRESHOLDS}"
     names = [main if name == "two_stage" else name for name in TWO_STAGE["methods"][part]]
     return list(dict.fromkeys(names))
+
+
+def thresholds_table(wildcards):
+    """The table of thresholds by hand, for the variant that reads one."""
+    return TWO_STAGE["thresholds"]["table"] if wildcards.variant == "manual" else []
 
 
 def two_stage_part(wildcards):
@@ -143,7 +161,7 @@ def figure(name, formats=(*FORMATS, "csv")):
 
 
 TWO_STAGE_FIGURES = [
-    path for name in ("figure1", "figure2", "figure3") for path in figure(name)
+    path for name in ("figure1", "figure2", "figure3", "figureS1") for path in figure(name)
 ] + [
     path
     for name in ("table1", "table2", "table3", "table4", "table5")

@@ -27,12 +27,14 @@ rule two_stage_figure1:
         "../envs/plot.yaml"
     params:
         code=code("draw_two_stage_figure1.py"),
-        objects=lookup(within=config, dpath="figures/captions/table1"),
+        objects=TWO_STAGE["objects"][:3],
         root=DATASETS[TWO_STAGE["dataset"]]["root"],
         dpi=lookup(within=config, dpath="figures/dpi"),
         style=lookup(within=config, dpath="figures/styles/figure1"),
         model_label=MODELS[TWO_STAGE["model"]]["label"],
         dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
+    message:
+        "Drawing two_stage figure1"
     script:
         "../scripts/draw_two_stage_figure1.py"
 
@@ -66,6 +68,8 @@ rule two_stage_figure2:
         style=lookup(within=config, dpath="figures/styles/figure2"),
         model_label=MODELS[TWO_STAGE["model"]]["label"],
         dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
+    message:
+        "Drawing two_stage figure2"
     script:
         "../scripts/draw_two_stage_figure2.py"
 
@@ -102,6 +106,8 @@ rule two_stage_figure3:
         style=lookup(within=config, dpath="figures/styles/figure3"),
         model_label=MODELS[TWO_STAGE["model"]]["label"],
         dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
+    message:
+        "Drawing two_stage figure3"
     script:
         "../scripts/draw_two_stage_figure3.py"
 
@@ -127,12 +133,14 @@ rule two_stage_table1:
         "../envs/plot.yaml"
     params:
         code=code("draw_two_stage_captions.py"),
-        objects=lookup(within=config, dpath="figures/captions/table1"),
+        objects=TWO_STAGE["objects"][:3],
         methods=METHODS_MAIN,
         noise_unit=MODELS[TWO_STAGE["model"]]["noise"]["unit"],
         title="Table 1: captions under noise",
         model_label=MODELS[TWO_STAGE["model"]]["label"],
         dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
+    message:
+        "Drawing two_stage table1"
     script:
         "../scripts/draw_two_stage_captions.py"
 
@@ -158,12 +166,14 @@ rule two_stage_table5:
         "../envs/plot.yaml"
     params:
         code=code("draw_two_stage_captions.py"),
-        objects=lookup(within=config, dpath="figures/captions/table5"),
+        objects=TWO_STAGE["objects"][3:],
         methods=METHODS_MAIN,
         noise_unit=MODELS[TWO_STAGE["model"]]["noise"]["unit"],
         title="Table 5: captions under noise, more objects",
         model_label=MODELS[TWO_STAGE["model"]]["label"],
         dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
+    message:
+        "Drawing two_stage table5"
     script:
         "../scripts/draw_two_stage_captions.py"
 
@@ -195,6 +205,8 @@ rule two_stage_table2:
         title="Table 2: suppression, retention and score",
         model_label=MODELS[TWO_STAGE["model"]]["label"],
         dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
+    message:
+        "Drawing two_stage table2"
     script:
         "../scripts/draw_two_stage_table2.py"
 
@@ -224,6 +236,8 @@ rule two_stage_table3:
         title="Table 3: similarity to the inpainted picture's caption",
         model_label=MODELS[TWO_STAGE["model"]]["label"],
         dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
+    message:
+        "Drawing two_stage table3"
     script:
         "../scripts/draw_two_stage_table3.py"
 
@@ -255,8 +269,44 @@ rule two_stage_table4:
         title="Table 4: thresholds",
         model_label=MODELS[TWO_STAGE["model"]]["label"],
         dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
+    message:
+        "Drawing two_stage table4"
     script:
         "../scripts/draw_two_stage_table4.py"
+
+
+rule two_stage_figureS1:
+    input:
+        valid="<two_stage>/captions/valid.parquet",
+        suppression=f"<two_stage>/metrics/two_stage/suppression.{SITE}.main.csv",
+        exclusions=f"<two_stage>/metrics/two_stage/exclusions.{SITE}.parquet",
+    output:
+        svg=report(
+            "<results>/figures/two_stage/figureS1.svg",
+            caption="../resources/captions/two_stage/figureS1.rst",
+            category="Two-stage filtering (Sato & Takagi 2025)",
+            labels={"item": "Figure S1: suppression and retention by noise level"},
+        ),
+        png="<results>/figures/two_stage/figureS1.png",
+        csv="<results>/figures/two_stage/figureS1.csv",
+    log:
+        "<logs>/figures/two_stage_figureS1.log",
+    benchmark:
+        "<benchmarks>/figures/two_stage_figureS1.tsv"
+    conda:
+        "../envs/plot.yaml"
+    params:
+        code=code("draw_two_stage_levels.py"),
+        methods=METHODS_MAIN,
+        noise_unit=MODELS[TWO_STAGE["model"]]["noise"]["unit"],
+        dpi=lookup(within=config, dpath="figures/dpi"),
+        style=lookup(within=config, dpath="figures/styles/figureS1"),
+        model_label=MODELS[TWO_STAGE["model"]]["label"],
+        dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
+    message:
+        "Drawing two_stage figureS1"
+    script:
+        "../scripts/draw_two_stage_levels.py"
 
 
 rule two_stage_tableS1:
@@ -284,13 +334,15 @@ rule two_stage_tableS1:
     conda:
         "../envs/plot.yaml"
     params:
-        code=code("draw_two_stage_tableS1.py"),
+        code=code("draw_two_stage_variants.py"),
         methods=METHODS_ALL,
         title="Table S1: every variant",
         model_label=MODELS[TWO_STAGE["model"]]["label"],
         dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
+    message:
+        "Drawing two_stage tableS1"
     script:
-        "../scripts/draw_two_stage_tableS1.py"
+        "../scripts/draw_two_stage_variants.py"
 
 
 rule two_stage_tableS2:
@@ -319,14 +371,16 @@ rule two_stage_tableS2:
     conda:
         "../envs/plot.yaml"
     params:
-        code=code("draw_two_stage_tableS2.py"),
+        code=code("draw_two_stage_sites.py"),
         methods=METHODS_MAIN,
         sites=lookup(within=config, dpath="two_stage/sites"),
         title="Table S2: both sites",
         model_label=MODELS[TWO_STAGE["model"]]["label"],
         dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
+    message:
+        "Drawing two_stage tableS2"
     script:
-        "../scripts/draw_two_stage_tableS2.py"
+        "../scripts/draw_two_stage_sites.py"
 
 
 rule two_stage_exclusions:
@@ -352,5 +406,7 @@ rule two_stage_exclusions:
         title="What was left out",
         model_label=MODELS[TWO_STAGE["model"]]["label"],
         dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
+    message:
+        "Drawing two_stage exclusions"
     script:
         "../scripts/draw_two_stage_exclusions.py"

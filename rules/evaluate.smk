@@ -20,6 +20,8 @@ rule evaluate_suppression:
         "../envs/data.yaml"
     params:
         code=code("evaluate_suppression.py"),
+    message:
+        "Measuring suppression and retention: {wildcards.part}, {wildcards.site}"
     script:
         "../scripts/evaluate_suppression.py"
 
@@ -42,6 +44,8 @@ rule evaluate_similarity:
         code=code("evaluate_similarity.py"),
         encoder=ENCODER,
         threads=lookup(within=config, dpath="compute/threads"),
+    message:
+        "Measuring similarity of captions: {wildcards.part}, {wildcards.site}"
     script:
         "../scripts/evaluate_similarity.py"
 
@@ -61,5 +65,7 @@ rule collect_exclusions:
         "../envs/data.yaml"
     params:
         code=code("collect_exclusions.py"),
+    message:
+        "Listing what was left out"
     script:
         "../scripts/collect_exclusions.py"

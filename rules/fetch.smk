@@ -19,5 +19,7 @@ rule draw_world_coco:
         code=code("draw_world_coco.py"),
         pictures=WORLD["datasets"]["coco"],
         seed=WORLD["seed"],
+    message:
+        "Drawing the COCO part of the embedded world"
     script:
         "../scripts/draw_world_coco.py"

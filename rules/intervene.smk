@@ -6,8 +6,7 @@ In: neuron tables, recording. Out: {dataset}/{model}/interventions/noise.{site}.
 
 rule caption_under_noise:
     input:
-        registry="resources/models.yaml",
-        model=model_config,
+        checkpoint=model_files,
         valid="<results>/{dataset}/{model}/captions/valid.parquet",
         record="<results>/{dataset}/{model}/record/two_stage.safetensors",
         neurons=neuron_tables,
@@ -26,16 +25,20 @@ rule caption_under_noise:
         runtime=model_runtime,
     params:
         code=code("caption_under_noise.py", adapter=True),
+        model=model_row,
         compute=lookup(within=config, dpath="compute"),
         prompt=PROMPTS[TWO_STAGE["prompt"]],
         max_new_tokens=lookup(within=config, dpath="two_stage/max_new_tokens"),
         root=dataset_root,
         methods=two_stage_part,
         noise=lookup(within=config, dpath="two_stage/noise"),
+        noise_scale=model_noise,
         control_draws=lookup(within=config, dpath="two_stage/control/draws"),
         other_pictures=lookup(within=config, dpath="two_stage/other_pictures"),
         seed=lookup(within=config, dpath="two_stage/seed"),
         shards=lookup(within=config, dpath="shards"),
+    message:
+        "Captioning under noise: {wildcards.part}, {wildcards.site}, shard {wildcards.shard}"
     script:
         "../scripts/caption_under_noise.py"
 
@@ -54,5 +57,7 @@ rule merge_noise:
     params:
         code=code("merge_tables.py"),
         sort=["method", "variant", "seed", "sample_id", "picture_id", "level", "draw"],
+    message:
+        "Putting the captions under noise together: {wildcards.part}, {wildcards.site}"
     script:
         "../scripts/merge_tables.py"

@@ -23,6 +23,8 @@ rule choose_samples:
         objects=lookup(within=config, dpath="two_stage/objects"),
         candidates=lookup(within=config, dpath="two_stage/candidates_per_object"),
         seed=lookup(within=config, dpath="two_stage/seed"),
+    message:
+        "Choosing pictures of each object"
     script:
         "../scripts/choose_samples.py"
 
@@ -46,5 +48,7 @@ rule inpaint_objects:
         root=dataset_root,
         backend=lookup(within=config, dpath="two_stage/inpainting/backend"),
         options=inpainting_options(),
+    message:
+        "Painting the objects out"
     script:
         "../scripts/inpaint_objects.py"

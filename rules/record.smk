@@ -7,8 +7,7 @@ and gradcam.safetensors.
 
 rule record_two_stage:
     input:
-        registry="resources/models.yaml",
-        model=model_config,
+        checkpoint=model_files,
         valid="<results>/{dataset}/{model}/captions/valid.parquet",
         inpainted="<results>/{dataset}/two_stage/inpainted",
     output:
@@ -27,6 +26,7 @@ rule record_two_stage:
         runtime=model_runtime,
     params:
         code=code("record_two_stage.py", adapter=True),
+        model=model_row,
         compute=lookup(within=config, dpath="compute"),
         prompt=PROMPTS[TWO_STAGE["prompt"]],
         root=dataset_root,
@@ -34,6 +34,8 @@ rule record_two_stage:
         record=lookup(within=config, dpath="two_stage/record"),
         map_units=lookup(within=config, dpath="two_stage/map_units"),
         shards=lookup(within=config, dpath="shards"),
+    message:
+        "Recording activations and gradients, shard {wildcards.shard}"
     script:
         "../scripts/record_two_stage.py"
 
@@ -54,14 +56,15 @@ rule merge_records:
         "../envs/data.yaml"
     params:
         code=code("merge_records.py"),
+    message:
+        "Putting the recordings together"
     script:
         "../scripts/merge_records.py"
 
 
 rule record_gradcam:
     input:
-        registry="resources/models.yaml",
-        model=model_config,
+        checkpoint=model_files,
         valid="<results>/{dataset}/{model}/captions/valid.parquet",
     output:
         maps="<results>/{dataset}/{model}/record/gradcam.safetensors",
@@ -78,9 +81,12 @@ rule record_gradcam:
         runtime=model_runtime,
     params:
         code=code("record_gradcam.py", adapter=True),
+        model=model_row,
         compute=lookup(within=config, dpath="compute"),
         prompt=PROMPTS[TWO_STAGE["prompt"]],
         root=dataset_root,
         pictures=lookup(within=config, dpath="two_stage/gradcam_pictures"),
+    message:
+        "Mapping the target words by GradCAM"
     script:
         "../scripts/record_gradcam.py"

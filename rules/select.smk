@@ -9,7 +9,7 @@ rule select_two_stage:
     input:
         valid="<results>/{dataset}/{model}/captions/valid.parquet",
         record="<results>/{dataset}/{model}/record/two_stage.safetensors",
-        table=branch(lookup(within=config, dpath="two_stage/thresholds/table")),
+        table=thresholds_table,
     output:
         neurons="<results>/{dataset}/{model}/neurons/two_stage.{site}.{variant}.parquet",
         thresholds="<results>/{dataset}/{model}/neurons/thresholds.{site}.{variant}.parquet",
@@ -24,6 +24,8 @@ rule select_two_stage:
     params:
         code=code("select_two_stage.py"),
         share=lookup(within=config, dpath="two_stage/thresholds/share"),
+    message:
+        "Selecting neurons by two-stage filtering: {wildcards.variant}, {wildcards.site}"
     script:
         "../scripts/select_two_stage.py"
 
@@ -51,5 +53,7 @@ rule select_baselines:
         code=code("select_baselines.py"),
         seeds=lookup(within=config, dpath="two_stage/control/seeds"),
         seed=lookup(within=config, dpath="two_stage/seed"),
+    message:
+        "Selecting baselines and random controls: {wildcards.site}"
     script:
         "../scripts/select_baselines.py"

@@ -23,11 +23,35 @@ rule train_world_minigpt4:
         model=WORLD["minigpt4-world"],
         prompt=PROMPTS[WORLD["minigpt4-world"]["prompt"]],
         threads=2,
+    message:
+        "Training the world's MiniGPT-4"
     script:
         "../scripts/train_world_minigpt4.py"
+
+
+rule train_world_text_encoder:
+    output:
+        model=directory("results/world/models/text-encoder-world"),
+    log:
+        "results/world/logs/train_world_text_encoder.log",
+    benchmark:
+        "results/world/benchmarks/train_world_text_encoder.tsv"
+    conda:
+        "../envs/text.yaml"
+    threads: 2
+    params:
+        code=code("train_world_text_encoder.py"),
+        seed=WORLD["seed"],
+        model=WORLD["text-encoder-world"],
+        threads=2,
+    message:
+        "Training the world's text encoder"
+    script:
+        "../scripts/train_world_text_encoder.py"
 
 
 rule train_world_models:
     # Every tiny model anew.
     input:
         "results/world/models/minigpt4-world",
+        "results/world/models/text-encoder-world",

@@ -3,15 +3,16 @@
 import pandas as pd
 import torch
 
+from mmneurons.artifacts.provenance import versions
 from mmneurons.artifacts.tables import read_table, write_table
 from mmneurons.console import log_to, progress
-from mmneurons.models.captions import caption_pictures, pictures_to_caption, shard_of
-from mmneurons.models.registry import load_model, read_registry
+from mmneurons.models.captions import caption_pictures, fill_prompt, pictures_to_caption, shard_of
+from mmneurons.models.registry import ModelEntry, load_model
 
 log_to(snakemake.log[0])
 p = snakemake.params
 torch.set_num_threads(p.compute["threads"])
-entry = read_registry(snakemake.input.registry)[snakemake.wildcards.model]
+entry = ModelEntry.from_row(snakemake.wildcards.model, p.model)
 model = load_model(entry, p.compute["device"], p.compute["dtype"])
 pictures = pictures_to_caption(
     read_table(snakemake.input.samples), p.root, snakemake.input.inpainted
@@ -23,4 +24,7 @@ captions = [
     for row in caption_pictures(model, batch, p.prompt, p.max_new_tokens)
 ]
 columns = ["picture_id", "caption", "token_ids", "token_ends"]
-write_table(pd.DataFrame(captions, columns=columns), snakemake.output.captions)
+facts = {"model": entry.name, "revision": entry.revision, "label": entry.label}
+facts |= {"dtype": p.compute["dtype"], "prompt": fill_prompt(p.prompt)}
+facts |= {"versions": versions("torch", "transformers")}
+write_table(pd.DataFrame(captions, columns=columns), snakemake.output.captions, facts)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmneurons.artifacts.tables import read_table, write_table
+from mmneurons.artifacts.tables import read_facts, read_table, write_table
 from mmneurons.artifacts.tensors import TensorFile
 from mmneurons.console import log_to, progress
 from mmneurons.datasets.pictures import read_picture
@@ -17,17 +17,17 @@ from mmneurons.interventions.noisy_captions import (
     neuron_sets,
     noisy_captions,
 )
-from mmneurons.models.registry import load_model, read_registry
+from mmneurons.models.registry import ModelEntry, load_model
 
 log_to(snakemake.log[0])
 p, site = snakemake.params, snakemake.wildcards.site
 torch.set_num_threads(p.compute["threads"])
-entry = read_registry(snakemake.input.registry)[snakemake.wildcards.model]
+entry = ModelEntry.from_row(snakemake.wildcards.model, p.model)
 model = load_model(entry, p.compute["device"], p.compute["dtype"])
 samples = read_table(snakemake.input.valid).query("role == 'evaluation'")
 settings = NoiseSettings(
-    levels=p.noise["levels"] or entry.noise["levels"],
-    unit=entry.noise["unit"],
+    levels=p.noise["levels"] or p.noise_scale["levels"],
+    unit=p.noise_scale["unit"],
     draws=p.noise["draws"],
     vector=p.noise["vector"],
     mode=p.noise["mode"],
@@ -71,6 +71,5 @@ rows = [
 ]
 columns = ["method", "variant", "seed", "sample_id", "group", "picture_id", "picture_group"]
 table = pd.DataFrame(rows, columns=[*columns, "level", "draw", "caption"])
-facts = {"model": entry.name, "revision": entry.revision, "label": entry.label, "site": site}
-facts |= {"noise_unit": settings.unit, "dtype": p.compute["dtype"], "seed": p.seed}
+facts = read_facts(snakemake.input.valid) | {"site": site, "noise_unit": settings.unit}
 write_table(table, snakemake.output.noise, facts)

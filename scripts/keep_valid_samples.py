@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mmneurons.artifacts.tables import read_table, read_tables, write_table
+from mmneurons.artifacts.tables import read_facts, read_table, read_tables, write_table
 from mmneurons.console import log_to
 from mmneurons.datasets.validity import valid_samples
 
@@ -19,6 +19,7 @@ if valid.empty:
         "inpainted picture's does not, and nothing else disappears); reasons: "
         f"{exclusions['reason'].value_counts().to_dict()}"
     )
-write_table(captions, snakemake.output.captions)
-write_table(valid, snakemake.output.valid)
-write_table(exclusions, snakemake.output.exclusions)
+facts = read_facts(snakemake.input.samples) | read_facts(snakemake.input.captions[0])
+write_table(captions, snakemake.output.captions, facts)
+write_table(valid, snakemake.output.valid, facts)
+write_table(exclusions, snakemake.output.exclusions, facts)

@@ -10,13 +10,13 @@ from mmneurons.artifacts.tensors import write_tensors
 from mmneurons.console import log_to, progress
 from mmneurons.datasets.pictures import read_picture
 from mmneurons.models.captions import fill_prompt
-from mmneurons.models.registry import load_model, read_registry
+from mmneurons.models.registry import ModelEntry, load_model
 from mmneurons.probe.gradcam import gradcam_map
 
 log_to(snakemake.log[0])
 p = snakemake.params
 torch.set_num_threads(p.compute["threads"])
-entry = read_registry(snakemake.input.registry)[snakemake.wildcards.model]
+entry = ModelEntry.from_row(snakemake.wildcards.model, p.model)
 model = load_model(entry, p.compute["device"], p.compute["dtype"])
 samples = read_table(snakemake.input.valid).query("role == 'evaluation'")
 samples = samples.groupby("group", sort=False).head(p.pictures)

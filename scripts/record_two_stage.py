@@ -5,20 +5,19 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from mmneurons.artifacts.provenance import versions
-from mmneurons.artifacts.tables import read_table, write_table
+from mmneurons.artifacts.tables import read_facts, read_table, write_table
 from mmneurons.artifacts.tensors import write_tensors
 from mmneurons.console import log_to, progress
 from mmneurons.datasets.pictures import read_picture
 from mmneurons.models.captions import fill_prompt
-from mmneurons.models.registry import load_model, read_registry
+from mmneurons.models.registry import ModelEntry, load_model
 from mmneurons.probe.decode import unit_tokens
 from mmneurons.probe.two_stage import Case, record_group
 
 log_to(snakemake.log[0])
 p = snakemake.params
 torch.set_num_threads(p.compute["threads"])
-entry = read_registry(snakemake.input.registry)[snakemake.wildcards.model]
+entry = ModelEntry.from_row(snakemake.wildcards.model, p.model)
 model = load_model(entry, p.compute["device"], p.compute["dtype"])
 valid = read_table(snakemake.input.valid)
 groups = list(valid["group"].unique())[int(snakemake.wildcards.shard) :: p.shards]
@@ -47,16 +46,10 @@ for group in progress(groups, description="record"):
     tensors |= {f"{group}/{name}": values for name, values in recorded.items()}
     tokens += unit_tokens(model, group, [recorded[f"{site}/map_units"] for site in p.sites], k=10)
 
-facts = {
+facts = read_facts(snakemake.input.valid) | {
     "sample_ids": {g: valid.loc[valid["group"] == g, "sample_id"].tolist() for g in groups},
     "grid": model.grid(),
     "inert_layers": sorted(model.inert_layers("language", "image")),
-    "model": entry.name,
-    "revision": entry.revision,
-    "label": entry.label,
-    "dtype": p.compute["dtype"],
-    "prompt": fill_prompt(p.prompt),
-    "versions": versions("torch", "transformers"),
 }
 write_tensors(tensors, snakemake.output.tensors, facts)
 columns = ["group", "layer", "unit", "tokens", "probabilities"]

@@ -3,7 +3,7 @@
 By one of its stages alone, by the baselines, and at random from the same layers.
 """
 
-from mmneurons.artifacts.tables import read_table, write_table
+from mmneurons.artifacts.tables import read_facts, read_table, write_table
 from mmneurons.artifacts.tensors import TensorFile
 from mmneurons.console import log_to
 from mmneurons.methods.two_stage_selection import select_random, select_top
@@ -14,7 +14,7 @@ site, p = snakemake.wildcards.site, snakemake.params
 record = TensorFile(snakemake.input.record)
 samples, matched = read_table(snakemake.input.valid), read_table(snakemake.input.neurons)
 counts = matched["sample_id"].value_counts().reindex(samples["sample_id"], fill_value=0)
-facts = {k: record.facts[k] for k in ("model", "revision", "dtype", "versions")} | {"site": site}
+facts = read_facts(snakemake.input.valid) | {"site": site}
 inert = record.facts["inert_layers"]
 
 difference, gradact = selection_maxima(record, site)

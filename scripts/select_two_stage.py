@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from mmneurons.artifacts.tables import read_table, write_table
+from mmneurons.artifacts.tables import read_facts, read_table, write_table
 from mmneurons.artifacts.tensors import TensorFile
 from mmneurons.console import log_to
 from mmneurons.methods.two_stage_selection import (
@@ -17,7 +17,7 @@ p, variant, site = snakemake.params, snakemake.wildcards.variant, snakemake.wild
 record = TensorFile(snakemake.input.record)
 samples = read_table(snakemake.input.valid)
 difference, gradact = selection_maxima(record, site)
-facts = {k: record.facts[k] for k in ("model", "revision", "dtype", "versions")} | {"site": site}
+facts = read_facts(snakemake.input.valid) | {"site": site}
 if variant == "auto":
     inert = record.facts["inert_layers"]
     thresholds, rule = automatic_thresholds(samples, difference, gradact, inert, p.share)

@@ -19,7 +19,6 @@ from mmneurons.artifacts.tables import (
     read_table,
     read_tables,
     write_csv,
-    write_markdown,
     write_table,
 )
 from mmneurons.artifacts.tensors import TensorFile, write_tensors
@@ -246,50 +245,6 @@ def test_csv_has_seven_digits_and_no_index(tmp_path):
         'x,n,t\n0.3333333,1,"a,b"\n2,2,"c""d"\n1e-09,3,"e\nf"\n'
     )
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a.csv"), table, rtol=1e-6)
-
-
-# -------------------------------------------------------------------------------------- Markdown
-
-
-def markdown_cells(path):
-    """Header and rows, read as GitHub reads a table: cells end at a bar without a backslash."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [line for line in lines if line.startswith("|")]
-    cells = [
-        [cell.replace("\0", "|").strip() for cell in row.replace("\\|", "\0").split("|")[1:-1]]
-        for row in rows
-    ]
-    return lines[0], cells[0], cells[2:]
-
-
-def test_markdown_shows_caption_and_rows(tmp_path):
-    table = pd.DataFrame({"method": ["two-stage", "random"], "score": [0.73349, 1.0], "n": [9, 12]})
-    write_markdown(table, tmp_path / "a.md", "Suppression and retention.")
-    caption, header, rows = markdown_cells(tmp_path / "a.md")
-    assert caption == "Suppression and retention."
-    assert header == ["method", "score", "n"]
-    assert rows == [["two-stage", "0.733", "9"], ["random", "1.000", "12"]]
-
-
-def test_markdown_keeps_cells_with_bars_and_line_ends_together(tmp_path):
-    texts = ["a|b", "first\nsecond", "||"]
-    write_markdown(pd.DataFrame({"caption": texts, "n": [1, 2, 3]}), tmp_path / "a.md", "Captions.")
-    _, header, rows = markdown_cells(tmp_path / "a.md")
-    assert header == ["caption", "n"]
-    assert [len(row) for row in rows] == [2, 2, 2]
-    assert [row[1] for row in rows] == ["1", "2", "3"]
-    assert rows[0][0] == "a|b"
-    assert rows[2][0] == "||"
-    assert rows[1][0].startswith("first")
-    assert rows[1][0].endswith("second")
-
-
-def test_markdown_leaves_texts_that_look_like_numbers_alone(tmp_path):
-    texts = ["000000000139", "000000000285"]
-    table = pd.DataFrame({"picture": texts, "token": ["1e3", "2e5"], "threshold": ["0.0003", "2"]})
-    write_markdown(table, tmp_path / "a.md", "Pictures.")
-    rows = markdown_cells(tmp_path / "a.md")[2]
-    assert rows == [["000000000139", "1e3", "0.0003"], ["000000000285", "2e5", "2"]]
 
 
 # --------------------------------------------------------------------------------------- tensors

@@ -159,7 +159,6 @@ def test_what_ships_is_valid(preset):
 
 
 def test_names_and_numbers_that_a_run_cannot_have():
-    captions = {"table1": ["bed"], "table5": ["kettle"]}
     wrong = {
         "two_stage": {
             "model": "minigpt4-wrold",
@@ -169,10 +168,8 @@ def test_names_and_numbers_that_a_run_cannot_have():
             "calibration_pictures": 2,
         },
         "metrics": {"encoder": "roberta-largo"},
-        "figures": {"captions": captions},
     }
     assert problems_of_a_run(wrong) == [
-        '  figures.captions.table5: there is no "kettle"; it can be bed, bananna',
         '  metrics.encoder: there is no "roberta-largo"; did you mean "roberta-large"?',
         "  two_stage.candidates_per_object: 4 pictures cannot become the 5 of pictures_per_object"
         " and calibration_pictures",

@@ -32,7 +32,8 @@ def test_two_stage_by_hand():
     original = torch.tensor([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]])
     inpainted = torch.tensor([[2.0, -3.0, 3.0], [0.0, 5.0, -3.0]])
     gradient = torch.tensor([[-0.5, 0.25, 1.0], [2.0, -1.0, 0.5]])
-    # Delta = O - I, signed: [[-1, 1, 0], [.5, -1, 2]]; g = O * dy/dO: [[-.5, -.5, 3], [1, -4, -.5]].
+    # Delta = O - I, signed: [[-1, 1, 0], [.5, -1, 2]].
+    # g = O * dy/dO: [[-.5, -.5, 3], [1, -4, -.5]].
     delta = activation_difference(original, inpainted)
     assert delta.tolist() == [[-1, 1, 0], [0.5, -1, 2]]
     g = gradient_activation(original, gradient)
@@ -190,6 +191,7 @@ def test_random_tables_do_not_depend_on_the_other_samples():
         (samples.iloc[::-1], neurons.iloc[::-1]),
         (samples[samples["sample_id"] == "a"], neurons[neurons["sample_id"] == "a"]),
     ):
+        other_samples = other_samples.reset_index(drop=True)
         other = select_random(other_samples, other_neurons, 50, seeds=2, seed=7)
         own, others = (
             t[t["sample_id"] == "a"].sort_values(["seed", "rank"], ignore_index=True)

@@ -504,7 +504,7 @@ def test_gradcam_map_of_a_word(model, pictures):
 
 
 def test_gradcam_map_by_hand(model, pictures):
-    """ReLU of the channels weighted by their mean gradient, scaled to 0..1 (Selvaraju, eq. 1, 2)."""
+    """ReLU of the channels weighted by their mean gradient, scaled to 0..1 (eq. 1 and 2)."""
     picture, target = pictures[0], IDS["bear"]
     adapter = MiniGPT4(build_network(0), model.tokenizer, "cpu")
     kept = []

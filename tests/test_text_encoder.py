@@ -62,28 +62,30 @@ def test_captions_of_a_scene_score_above_captions_of_different_scenes(triples):
     assert min(shares) >= 0.95
 
 
-def test_separation_beats_wording():
-    # An untrained encoder sees words only: it prefers nearly every near miss, worded alike.
-    found = world_encoder.separation(FOLDER, LAYERS, SEED, n=200)
+def test_separation_beats_wording_and_is_as_recorded():
+    recorded = json.loads((FOLDER / "training.json").read_text(encoding="utf-8"))["separation"]
+    found = world_encoder.separation(FOLDER, LAYERS, recorded["seed"], recorded["scenes"])
     assert found["share_above_mismatched"] >= 0.95
+    # An untrained encoder sees words only: it prefers 95 % of the near misses, worded alike.
     assert found["share_above_near_miss"] >= 0.8
     assert found["matching"] > found["near_miss"] > found["mismatched"]
+    assert found == pytest.approx(recorded, abs=0.01)
 
 
-def test_scores_fall_with_every_fact_that_is_wrong():
+def test_scores_fall_with_wrong_facts_and_hardly_with_other_words():
     reference = "The image shows a red car and a yellow banana on a beach."
     candidates = [
         reference,
-        "The image shows a yellow banana and a red car on a beach.",
+        "There is a yellow banana and a red car on a beach.",
         "The image shows a red car and a brown bear on a beach.",
         "The image shows a blue boat and a brown bear in the snow.",
     ]
-    scores = score(candidates, [reference] * 4)
-    assert scores[0] == pytest.approx(1, abs=1e-5)
-    assert (np.diff(scores) < -0.005).all()
+    same, reworded, one_wrong, all_wrong = score(candidates, [reference] * 4)
+    assert same == pytest.approx(1, abs=1e-5)
+    assert same > reworded > one_wrong + 0.05 > all_wrong + 0.1
 
 
-def test_every_object_matters(tokenizer):
+def test_every_object_matters():
     template = "The image shows a {} and a bench in the snow."
     names = [category.name for category in CATEGORIES if category.name != "bench"]
     captions = [template.format(name) for name in names]
@@ -115,24 +117,17 @@ def test_what_is_trained_is_what_bert_score_measures(tokenizer, triples):
     assert found[0, 5].item() == pytest.approx(score(captions[:1], others[5:6])[0], abs=1e-5)
 
 
-def test_the_record_of_the_training_is_of_this_encoder():
-    record = json.loads((FOLDER / "training.json").read_text(encoding="utf-8"))
-    measured = record["separation"]
-    found = world_encoder.separation(FOLDER, LAYERS, measured["seed"], measured["scenes"])
-    assert found == pytest.approx({name: measured[name] for name in found}, abs=1e-3)
-
-
 # ---------------------------------------------------------------------------------- the training
 
 
 def test_held_out_scenes_are_never_trained_on():
     rng = np.random.default_rng(SEED)
-    scenes = [world_encoder.imagine_scene(rng) for _ in range(2000)]
+    scenes = [world_encoder.imagine_scene(rng) for _ in range(1000)]
     held_out = {
         grammar.canonical_caption(scene) for scene in scenes if world_encoder.is_held_out(scene)
     }
-    assert 140 < len(held_out) < 260
-    trained = world_encoder.imagine_captions(2000, SEED, held_out=False)
+    assert 60 < len(held_out) < 140
+    trained = world_encoder.imagine_captions(1000, SEED, held_out=False)
     assert held_out.isdisjoint(text for triple in trained for text in triple)
 
 

@@ -116,9 +116,6 @@ def _unknown_objects(config: Mapping, datasets: Mapping, root: Path) -> Iterator
         text = (root / datasets[dataset]["categories"]).read_text(encoding="utf-8")
         for name in objects:
             yield from _wrong_choice(name, text.splitlines(), "two_stage.objects")
-    for table, names in config["figures"]["captions"].items():
-        for name in names:
-            yield from _wrong_choice(name, objects, f"figures.captions.{table}")
 
 
 def _too_few_pictures(two_stage: Mapping) -> Iterator[str]:

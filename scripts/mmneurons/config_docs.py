@@ -19,8 +19,7 @@ snakemake --cores 2 --configfile presets/smoke.yaml
 Before anything runs, the configuration is checked. An unknown key, a value of the wrong kind or a
 name that is in no registry stops the run with a line that names the key and the nearest valid
 spelling. What has to hold between keys is checked as well: every name in `two_stage.objects` is a
-category of the dataset; the objects in `figures.captions.table1` and `figures.captions.table5` are
-among `two_stage.objects`; `two_stage.candidates_per_object` is at least
+category of the dataset; `two_stage.candidates_per_object` is at least
 `two_stage.pictures_per_object` and `two_stage.calibration_pictures` together; the backend `lama`
 has its file of weights.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_WRITTEN = re.compile(r"(?P<module>[a-z]+(?:\.[a-z]+)?)/L(?P<layer>\d+)\.U(?P<unit>\d+)")
+_WRITTEN = re.compile(r"(?P<module>[a-z]+(?:\.[a-z]+)?)/L(?P<layer>[0-9]+)\.U(?P<unit>[0-9]+)")
 
 
 class Neuron(NamedTuple):

@@ -1,4 +1,4 @@
-"""Tables: Parquet with the run's facts in the file's metadata, and CSV and Markdown for readers."""
+"""Tables: Parquet with the run's facts in the file's metadata, and CSV for readers."""
 
 from __future__ import annotations
 
@@ -49,11 +49,3 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> None:
     """Write CSV without an index, floats with seven significant digits."""
     with atomic(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.7g")
-
-
-def write_markdown(table: pd.DataFrame, path: str | Path, caption: str) -> None:
-    """Write a table as a reader sees it: caption, then the rows, cells escaped."""
-    escaped = table.map(lambda v: v.replace("|", "\\|") if isinstance(v, str) else v)
-    text = escaped.to_markdown(index=False, floatfmt=".3f", disable_numparse=False)
-    with atomic(path) as temporary:
-        temporary.write_text(f"{caption}\n\n{text}\n", encoding="utf-8")

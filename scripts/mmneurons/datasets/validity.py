@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from mmneurons.metrics.naming import named, spans
+from mmneurons.metrics.naming import mentions, named
 
 STAGE = "validity"
 
@@ -48,7 +48,7 @@ def valid_samples(
                 continue
             found.append(
                 sample
-                | _target(group, original)
+                | _target(group, original, categories)
                 | {
                     "caption_original": original["caption"],
                     "caption_inpainted": inpainted["caption"],
@@ -73,9 +73,9 @@ def _violation(group: str, original: str, inpainted: str, categories: Collection
     return "inpainting-removes-others" if (before - {group}) - after else ""
 
 
-def _target(group: str, caption: pd.Series) -> dict:
+def _target(group: str, caption: pd.Series, categories: Collection[str]) -> dict:
     """The token that begins the object's first mention."""
-    start, _ = spans(caption["caption"], group)[0]
+    start, _ = mentions(caption["caption"], categories)[group][0]
     index = int(np.searchsorted(caption["token_ends"], start, side="right"))
     # A token may hold the space before the word: it ends after `start` and begins the word.
     return {

@@ -24,6 +24,7 @@ from mmneurons.figures.shown import (
     object_reasons,
     sample_reasons,
 )
+from mmneurons.metrics.suppression import MEASURES
 
 DASH = "\u2013"
 NO_NOISE = "no noise"
@@ -31,7 +32,6 @@ NOISE_UNITS = {
     "rms": "times the root mean square of the site's activations",
     "absolute": "standard deviations of 1 (absolute)",
 }
-MEASURES = ("suppression", "retention", "score")
 SIMILARITIES = {
     "bleu1": "BLEU-1",
     "bleu4": "BLEU-4",
@@ -96,7 +96,9 @@ def captions_data(
     )
     texts = ["group", "sample_id", "method", "variant", "caption", "note"]
     whole = {"draw": "Int64", "seed": "Int64", "level": "float64"}
-    return table.fillna(dict.fromkeys(texts, "")).astype(whole)
+    # A column without any text is one of floats.
+    table[texts] = table[texts].astype(object).fillna("")
+    return table.astype(whole)
 
 
 def captions_page(data: pd.DataFrame, source: Source, noise_unit: str, title: str) -> str:

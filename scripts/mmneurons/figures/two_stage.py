@@ -408,7 +408,8 @@ def heatmaps_figure(
         "and inpainted picture. Heatmaps: their mean activation at each image token, scaled "
         "bilinearly from the grid of image tokens to the picture; one colour scale an object. "
         "Grad-CAM: pytorch-grad-cam's map of the object's word on the identifying picture. Tokens: "
-        "the five best of each neuron's output weights times the unembedding, best first."
+        "the five best of each neuron's output weights times the unembedding, best first; \u2581 "
+        "begins a word."
     )
     return page.figure(page.footer(y, explanation, source))
 

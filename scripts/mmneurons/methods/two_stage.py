@@ -7,7 +7,10 @@ word is high at some image token.
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def activation_difference(original: torch.Tensor, inpainted: torch.Tensor) -> torch.Tensor:

@@ -56,6 +56,8 @@ def manual_thresholds(samples: pd.DataFrame, table: pd.DataFrame) -> pd.DataFram
     )
     if missing:
         raise ValueError(f"the table of thresholds has no row for: {', '.join(missing)}")
+    if table["object"].duplicated().any():
+        raise ValueError("the table of thresholds has two rows for one object")
     result = samples[["sample_id", "group", "role"]].copy()
     result[["threshold_a", "threshold_g"]] = [
         by_sample.get(s.sample_id) or by_object[s.group] for s in samples.itertuples()
@@ -68,10 +70,13 @@ def select_neurons(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Apply each sample's thresholds; neurons are ranked by activation difference.
 
-    Returns (neurons, thresholds with n_candidates, those of stage 1, and n_selected).
+    Returns (neurons, thresholds with n_candidates, those of stage 1, and n_selected). Raises
+    ValueError for not-a-number, which would exceed no threshold and vanish silently.
     """
     tables, counts = [], []
     for row, d, g in zip(thresholds.itertuples(), difference, gradact, strict=True):
+        if np.isnan(d).any() or np.isnan(g).any():
+            raise ValueError(f"values of {row.sample_id} contain not-a-number")
         selected = select(d, g, row.threshold_a, row.threshold_g)
         tables.append(_neurons(row, rank_selected(selected, d), d))
         counts.append(((d > row.threshold_a).sum(), selected.sum()))

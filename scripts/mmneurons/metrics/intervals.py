@@ -1,4 +1,4 @@
-"""Bootstrap intervals: what would the number be with other objects, or other pictures?"""
+"""Bootstrap intervals: what the number would be with other objects, or other pictures."""
 
 from collections.abc import Callable, Sequence
 

@@ -44,19 +44,26 @@ def spans(caption: str, concept: str) -> list[tuple[int, int]]:
     return [(starts[hit.start()], ends[hit.end() - 1]) for hit in hits]
 
 
-def named(caption: str, concepts: Iterable[str]) -> set[str]:
-    """The concepts that the caption names, the longer ones masking the shorter inside them.
+def mentions(caption: str, concepts: Iterable[str]) -> dict[str, list[tuple[int, int]]]:
+    """Where the caption names each concept, the longer ones masking the shorter inside them.
 
     With "bear" and "teddy bear" among the concepts, "a teddy bear" names only the teddy bear and
-    "a bear with a teddy bear" both.
+    "a bear with a teddy bear" both. Returns the (start, end) characters of every concept's
+    mentions, in order; a concept without any has an empty list.
     """
     hits = {concept: spans(caption, concept) for concept in concepts}
     everywhere = {span for found in hits.values() for span in found}
     return {
-        concept
+        concept: [
+            span for span in found if not any(_lies_inside(span, other) for other in everywhere)
+        ]
         for concept, found in hits.items()
-        if any(not any(_lies_inside(span, other) for other in everywhere) for span in found)
     }
+
+
+def named(caption: str, concepts: Iterable[str]) -> set[str]:
+    """The concepts that the caption names, by `mentions`."""
+    return {concept for concept, found in mentions(caption, concepts).items() if found}
 
 
 def _lies_inside(span: tuple[int, int], other: tuple[int, int]) -> bool:

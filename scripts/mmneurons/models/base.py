@@ -234,6 +234,7 @@ class MultimodalModel(ABC):
         settings = GenerationConfig(
             do_sample=False,
             num_beams=1,
+            repetition_penalty=1.0,
             max_new_tokens=max_new_tokens,
             eos_token_id=eos,
             pad_token_id=eos if pad is None else pad,

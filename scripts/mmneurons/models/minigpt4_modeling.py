@@ -178,3 +178,7 @@ class MiniGPT4ForConditionalGeneration(PreTrainedModel):
         return self.llama_model(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels
         )
+
+
+# Without this, loading a tokenizer from the model's directory warns of an unknown model type.
+AutoConfig.register(MiniGPT4Config.model_type, MiniGPT4Config, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -16,12 +16,10 @@ ADAPTERS = {"minigpt4": ("mmneurons.models.minigpt4", "MiniGPT4")}
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A row of the registry.
+    """What of a registry row the loading of a model needs.
 
     path: directory written by `save_pretrained`; revision: what pins the weights; label: how
-    figures call the model; units: neurons per module, checked at load; memory_mb and runtime
-    (minutes): what a job with the model asks of a cluster; noise: unit ("absolute" or "rms",
-    multiples of the layer's root mean square) and levels that fit the model's scale.
+    figures call the model; units: neurons per module, checked at load.
     """
 
     name: str
@@ -29,19 +27,20 @@ class ModelEntry:
     path: Path
     revision: str
     label: str
-    memory_mb: int
-    runtime: int
     units: dict[str, int] = field(default_factory=dict)
-    noise: dict = field(default_factory=dict)
+
+    @classmethod
+    def from_row(cls, name: str, row: dict) -> ModelEntry:
+        """The entry of a row of the registry file; what it does not need is left out."""
+        known = {f.name for f in fields(cls)} - {"name", "path"}
+        kept = {key: value for key, value in row.items() if key in known}
+        return cls(name=name, path=Path(row["path"]), **kept)
 
 
 def read_registry(path: str | Path) -> dict[str, ModelEntry]:
     """All rows of the registry file."""
     rows = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    return {
-        name: ModelEntry(name=name, **{**row, "path": Path(row["path"])})
-        for name, row in rows.items()
-    }
+    return {name: ModelEntry.from_row(name, row) for name, row in rows.items()}
 
 
 def load_model(entry: ModelEntry, device: str, dtype: str) -> MultimodalModel:

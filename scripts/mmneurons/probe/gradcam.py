@@ -51,6 +51,7 @@ class _TargetLogit(nn.Module):
 
     def __init__(self, model: MultimodalModel, prompt: str, prefix: Sequence[int], target: int):
         super().__init__()
+        self.network = model.network  # registered, because GradCAM asks for parameters
         self.model, self.prompt, self.prefix, self.target = model, prompt, prefix, target
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -67,7 +67,7 @@ def record_group(
 
 
 def candidates(difference: np.ndarray, gradact: np.ndarray, n: int) -> np.ndarray:
-    """Neurons that some threshold could select for some sample: (layer, unit) rows, sorted.
+    """Neurons whose activation maps are kept: (layer, unit) rows, sorted.
 
     The best n / 2 by each of the two values' maximum over the group's samples; both n x L x U.
     """

@@ -144,7 +144,7 @@ class DrivingFacts:
 
 
 def canonical_caption(scene) -> str:
-    """The one caption of a scene, "The image shows a red car and a yellow banana on the grass."
+    """The one caption of a scene: "The image shows a red car and a yellow kite on the grass.".
 
     It starts with PREFIX whatever the scene: adjectives never start with a vowel.
     """
@@ -489,7 +489,7 @@ def _noun_phrases(scene, adjectives: bool = True) -> list[str]:
 
 
 def _listing(phrases: Sequence[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
+    """Join phrases: a, a and b, a, b and c."""
     *head, last = phrases
     return f"{', '.join(head)} and {last}" if head else last
 

@@ -287,5 +287,6 @@ def train(
     model.network.requires_grad_(False)
     patches = vision_features(model.network, pixels)
     del pixels
-    train_captions(model, patches, pictures.captions, prompt, config["caption_training"], progress)
+    for settings in config["caption_training"]:
+        train_captions(model, patches, pictures.captions, prompt, settings, progress)
     return model

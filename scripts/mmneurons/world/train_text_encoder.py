@@ -299,7 +299,7 @@ def save(model: BertModel, tokenizer: PreTrainedTokenizerBase, folder: str | Pat
     (Path(folder) / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
 
 
-def separation(folder: str | Path, num_layers: int, seed: int, n: int = 500) -> dict[str, float]:
+def separation(folder: str | Path, num_layers: int, seed: int, n: int) -> dict[str, float]:
     """How far BERTScore tells captions of `n` held-out scenes apart, with a saved encoder.
 
     Mean F1 of two captions of a scene (`matching`), of captions of different scenes
@@ -313,6 +313,8 @@ def separation(folder: str | Path, num_layers: int, seed: int, n: int = 500) -> 
         for others in (paraphrases, [*paraphrases[1:], paraphrases[0]], misses)
     )
     return {
+        "seed": seed,
+        "scenes": n,
         "matching": float(matching.mean()),
         "mismatched": float(mismatched.mean()),
         "near_miss": float(near.mean()),

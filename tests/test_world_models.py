@@ -1,0 +1,64 @@
+"""The tiny models that ship: whole, as checked in, and as good as they have to be."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from mmneurons.models.captions import fill_prompt
+from mmneurons.models.registry import load_model, read_registry
+from mmneurons.world.train_minigpt4 import evaluate
+
+REPOSITORY = Path(__file__).parents[1]
+MODELS = REPOSITORY / "resources" / "models"
+
+
+def test_every_file_has_its_checksum():
+    lines = (MODELS / "SHA256SUMS").read_text().splitlines()
+    listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    shipped = {
+        str(path.relative_to(MODELS))
+        for folder in MODELS.glob("*-world")
+        for path in folder.iterdir()
+    }
+    assert listed.keys() == shipped
+    for name, digest in listed.items():
+        assert hashlib.sha256((MODELS / name).read_bytes()).hexdigest() == digest, name
+
+
+@pytest.fixture(scope="module")
+def minigpt4(monkeypatch_module):
+    monkeypatch_module.chdir(REPOSITORY)
+    return load_model(read_registry("resources/models.yaml")["minigpt4-world"], "cpu", "float32")
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def test_minigpt4_names_objects_of_new_pictures(minigpt4):
+    prompts = yaml.safe_load((REPOSITORY / "resources/prompts.yaml").read_text())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    found = evaluate(minigpt4, fill_prompt(prompts["minigpt4.training"]), n=400, seed=77)
+    torch.set_num_threads(threads)
+    assert found["recall"] >= 0.95
+    assert found["precision"] >= 0.95
+
+
+def test_world_has_enough_neurons_and_split_names(minigpt4):
+    assert sum(site.n_units for site in minigpt4.sites("language")) >= 2048
+    names = (REPOSITORY / "resources/categories/coco-world.txt").read_text().splitlines()
+    assert sum(len(minigpt4.tokenizer.tokenize(name)) > 1 for name in names) >= 3
+    assert all(minigpt4.tokenizer.unk_token not in minigpt4.tokenizer.tokenize(n) for n in names)
+
+
+def test_training_is_reported():
+    facts = json.loads((MODELS / "minigpt4-world/training.json").read_text())
+    assert facts["new_pictures"]["recall"] >= 0.95
+    assert facts["new_pictures"]["precision"] >= 0.95
