@@ -74,6 +74,8 @@ def imported_at_start(path):
         elif isinstance(statement, ast.ImportFrom):
             names += [statement.module]
             names += [f"{statement.module}.{alias.name}" for alias in statement.names]
+        elif isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+            continue  # only type checkers run it
         elif not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
             children = ast.iter_child_nodes(statement)
             statements += [child for child in children if isinstance(child, ast.stmt)]
