@@ -183,7 +183,7 @@ def test_every_link_leads_somewhere(page):
 
 
 def test_the_readme_links_every_page():
-    linked = set(re.findall(r"\]\((docs/[^)#]+)\)", PAGES["README.md"]))
+    linked = set(re.findall(r"\]\((docs/[^)#]+\.md)\)", PAGES["README.md"]))
     assert linked == PAGES.keys() - {"README.md"}
 
 
