@@ -93,8 +93,8 @@ def main(device: str = "cpu") -> None:
     result = {
         "device": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
         "torch": torch.__version__,
-        **recording(model, n=8, repetitions=5),
-        **noise_captions(model, batch=105, new_tokens=20, repetitions=3),
+        **recording(model, n=8, repetitions=3),
+        **noise_captions(model, batch=105, new_tokens=20, repetitions=2),
     }
     print(json.dumps(result, indent=1))
 

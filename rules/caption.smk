@@ -26,7 +26,7 @@ rule caption_pictures:
     params:
         code=code("caption_pictures.py", adapter=True),
         model=model_row,
-        compute=lookup(within=config, dpath="compute"),
+        compute=compute("batch_size"),
         prompt=PROMPTS[TWO_STAGE["prompt"]],
         max_new_tokens=lookup(within=config, dpath="two_stage/max_new_tokens"),
         root=dataset_root,

@@ -28,6 +28,8 @@ check_config(config, Path(workflow.basedir))
 TWO_STAGE = config["two_stage"]
 THRESHOLDS = TWO_STAGE["thresholds"]["variant"]
 ENCODER = ENCODERS[config["metrics"]["encoder"]]
+ENCODER_FILES = [f"{ENCODER['path']}/config.json"]
+ENCODER_FILES += sorted(map(str, Path(ENCODER["path"]).glob("*.safetensors")))
 SHARDS = [str(shard) for shard in range(config["shards"])]
 FORMATS = ["svg", "png"]
 
@@ -81,6 +83,11 @@ def model_row(wildcards):
     return {key: row[key] for key in ("family", "path", "revision", "label", "units")}
 
 
+def compute(*keys):
+    """Settings of `compute` that a job uses; others do not make it run again."""
+    return {key: config["compute"][key] for key in ("device", "dtype", "threads", *keys)}
+
+
 def model_noise(wildcards):
     """Unit and levels of noise that fit the model's scale."""
     return MODELS[wildcards.model]["noise"]
@@ -113,7 +120,8 @@ def two_stage_variants(part):
     """method/variant names of a part; plain "two_stage" means the configured thresholds."""
     main = f"two_stage/{THRESHOLDS}"
     names = [main if name == "two_stage" else name for name in TWO_STAGE["methods"][part]]
-    return list(dict.fromkeys(names))
+    before = two_stage_variants("main") if part == "more" else []
+    return [name for name in dict.fromkeys(names) if name not in before]
 
 
 def thresholds_table(wildcards):
@@ -144,7 +152,14 @@ METHODS_DRAWN = [
 
 
 METHODS_MAIN = two_stage_variants("main")
-METHODS_ALL = list(dict.fromkeys([*METHODS_MAIN, *two_stage_variants("more")]))
+METHODS_ALL = [*METHODS_MAIN, *two_stage_variants("more")]
+PARTS = [part for part in ("main", "more") if two_stage_variants(part)]
+THRESHOLD_TABLES = [
+    f"<results>/{{dataset}}/{{model}}/neurons/thresholds.{site}.{variant}.parquet"
+    for site in TWO_STAGE["sites"]
+    for variant in ("auto", "manual")
+    if f"two_stage/{variant}" in METHODS_ALL
+]
 
 
 def two_stage_neurons(names, site=SITE):

@@ -9,7 +9,7 @@ rule two_stage_figure1:
     input:
         valid="<two_stage>/captions/valid.parquet",
         inpainted=f"<results>/{TWO_STAGE['dataset']}/two_stage/inpainted",
-        exclusions=f"<two_stage>/metrics/two_stage/exclusions.{SITE}.parquet",
+        exclusions="<two_stage>/metrics/two_stage/exclusions.parquet",
     output:
         svg=report(
             "<results>/figures/two_stage/figure1.svg",
@@ -44,7 +44,7 @@ rule two_stage_figure2:
         valid="<two_stage>/captions/valid.parquet",
         record="<two_stage>/record/two_stage.safetensors",
         neurons=two_stage_neurons(METHODS_DRAWN),
-        exclusions=f"<two_stage>/metrics/two_stage/exclusions.{SITE}.parquet",
+        exclusions="<two_stage>/metrics/two_stage/exclusions.parquet",
     output:
         svg=report(
             "<results>/figures/two_stage/figure2.svg",
@@ -81,7 +81,7 @@ rule two_stage_figure3:
         tokens="<two_stage>/record/tokens.parquet",
         record="<two_stage>/record/two_stage.safetensors",
         gradcam="<two_stage>/record/gradcam.safetensors",
-        exclusions=f"<two_stage>/metrics/two_stage/exclusions.{SITE}.parquet",
+        exclusions="<two_stage>/metrics/two_stage/exclusions.parquet",
     output:
         svg=report(
             "<results>/figures/two_stage/figure3.svg",
@@ -116,7 +116,7 @@ rule two_stage_table1:
     input:
         valid="<two_stage>/captions/valid.parquet",
         noise=f"<two_stage>/interventions/noise.{SITE}.main.parquet",
-        exclusions=f"<two_stage>/metrics/two_stage/exclusions.{SITE}.parquet",
+        exclusions="<two_stage>/metrics/two_stage/exclusions.parquet",
     output:
         csv="<results>/figures/two_stage/table1.csv",
         md=report(
@@ -149,7 +149,7 @@ rule two_stage_table5:
     input:
         valid="<two_stage>/captions/valid.parquet",
         noise=f"<two_stage>/interventions/noise.{SITE}.main.parquet",
-        exclusions=f"<two_stage>/metrics/two_stage/exclusions.{SITE}.parquet",
+        exclusions="<two_stage>/metrics/two_stage/exclusions.parquet",
     output:
         csv="<results>/figures/two_stage/table5.csv",
         md=report(
@@ -182,7 +182,7 @@ rule two_stage_table2:
     input:
         valid="<two_stage>/captions/valid.parquet",
         suppression=f"<two_stage>/metrics/two_stage/suppression.{SITE}.main.csv",
-        exclusions=f"<two_stage>/metrics/two_stage/exclusions.{SITE}.parquet",
+        exclusions="<two_stage>/metrics/two_stage/exclusions.parquet",
     output:
         csv="<results>/figures/two_stage/table2.csv",
         md=report(
@@ -215,7 +215,7 @@ rule two_stage_table3:
     input:
         valid="<two_stage>/captions/valid.parquet",
         similarity=f"<two_stage>/metrics/two_stage/similarity.{SITE}.main.csv",
-        exclusions=f"<two_stage>/metrics/two_stage/exclusions.{SITE}.parquet",
+        exclusions="<two_stage>/metrics/two_stage/exclusions.parquet",
     output:
         csv="<results>/figures/two_stage/table3.csv",
         md=report(
@@ -247,7 +247,7 @@ rule two_stage_table4:
         valid="<two_stage>/captions/valid.parquet",
         thresholds=[f"<two_stage>/neurons/thresholds.{SITE}.{THRESHOLDS}.parquet"],
         paper="resources/thresholds/two_stage_paper.csv",
-        exclusions=f"<two_stage>/metrics/two_stage/exclusions.{SITE}.parquet",
+        exclusions="<two_stage>/metrics/two_stage/exclusions.parquet",
     output:
         csv="<results>/figures/two_stage/table4.csv",
         md=report(
@@ -279,7 +279,7 @@ rule two_stage_figureS1:
     input:
         valid="<two_stage>/captions/valid.parquet",
         suppression=f"<two_stage>/metrics/two_stage/suppression.{SITE}.main.csv",
-        exclusions=f"<two_stage>/metrics/two_stage/exclusions.{SITE}.parquet",
+        exclusions="<two_stage>/metrics/two_stage/exclusions.parquet",
     output:
         svg=report(
             "<results>/figures/two_stage/figureS1.svg",
@@ -315,10 +315,9 @@ rule two_stage_tableS1:
         record="<two_stage>/record/two_stage.safetensors",
         neurons=two_stage_neurons(METHODS_ALL),
         suppression=[
-            f"<two_stage>/metrics/two_stage/suppression.{SITE}.{part}.csv"
-            for part in ("main", "more")
+            f"<two_stage>/metrics/two_stage/suppression.{SITE}.{part}.csv" for part in PARTS
         ],
-        exclusions=f"<two_stage>/metrics/two_stage/exclusions.{SITE}.parquet",
+        exclusions="<two_stage>/metrics/two_stage/exclusions.parquet",
     output:
         csv="<results>/figures/two_stage/tableS1.csv",
         md=report(
@@ -355,7 +354,7 @@ rule two_stage_tableS2:
             f"<two_stage>/metrics/two_stage/suppression.{site}.main.csv"
             for site in TWO_STAGE["sites"]
         ],
-        exclusions=f"<two_stage>/metrics/two_stage/exclusions.{SITE}.parquet",
+        exclusions="<two_stage>/metrics/two_stage/exclusions.parquet",
     output:
         csv="<results>/figures/two_stage/tableS2.csv",
         md=report(
@@ -386,7 +385,7 @@ rule two_stage_tableS2:
 rule two_stage_exclusions:
     input:
         valid="<two_stage>/captions/valid.parquet",
-        exclusions=f"<two_stage>/metrics/two_stage/exclusions.{SITE}.parquet",
+        exclusions="<two_stage>/metrics/two_stage/exclusions.parquet",
     output:
         csv="<results>/figures/two_stage/exclusions.csv",
         md=report(

@@ -30,7 +30,7 @@ rule evaluate_similarity:
     input:
         noise="<results>/{dataset}/{model}/interventions/noise.{site}.{part}.parquet",
         valid="<results>/{dataset}/{model}/captions/valid.parquet",
-        encoder=f"{ENCODER['path']}/config.json",
+        encoder=ENCODER_FILES,
     output:
         similarity="<results>/{dataset}/{model}/metrics/two_stage/similarity.{site}.{part}.csv",
     log:
@@ -54,13 +54,13 @@ rule collect_exclusions:
     input:
         prepare="<results>/{dataset}/two_stage/exclusions.parquet",
         validity="<results>/{dataset}/{model}/captions/exclusions.parquet",
-        thresholds=f"<results>/{{dataset}}/{{model}}/neurons/thresholds.{{site}}.{THRESHOLDS}.parquet",
+        thresholds=THRESHOLD_TABLES,
     output:
-        "<results>/{dataset}/{model}/metrics/two_stage/exclusions.{site}.parquet",
+        "<results>/{dataset}/{model}/metrics/two_stage/exclusions.parquet",
     log:
-        "<logs>/{dataset}/{model}/collect_exclusions.{site}.log",
+        "<logs>/{dataset}/{model}/collect_exclusions.log",
     benchmark:
-        "<benchmarks>/{dataset}/{model}/collect_exclusions.{site}.tsv"
+        "<benchmarks>/{dataset}/{model}/collect_exclusions.tsv"
     conda:
         "../envs/data.yaml"
     params:

@@ -27,7 +27,7 @@ rule record_two_stage:
     params:
         code=code("record_two_stage.py", adapter=True),
         model=model_row,
-        compute=lookup(within=config, dpath="compute"),
+        compute=compute("batch_size"),
         prompt=PROMPTS[TWO_STAGE["prompt"]],
         root=dataset_root,
         sites=lookup(within=config, dpath="two_stage/sites"),
@@ -82,7 +82,7 @@ rule record_gradcam:
     params:
         code=code("record_gradcam.py", adapter=True),
         model=model_row,
-        compute=lookup(within=config, dpath="compute"),
+        compute=compute("batch_size"),
         prompt=PROMPTS[TWO_STAGE["prompt"]],
         root=dataset_root,
         pictures=lookup(within=config, dpath="two_stage/gradcam_pictures"),

@@ -24,5 +24,10 @@ if variant == "auto":
 else:
     thresholds, rule = manual_thresholds(samples, pd.read_csv(snakemake.input.table)), {}
 neurons, thresholds = select_neurons(thresholds, difference, gradact)
+if thresholds.loc[thresholds["role"] == "evaluation", "n_selected"].sum() == 0:
+    raise SystemExit(
+        f"the {variant} thresholds select no neuron of any sample at site {site}; lower them: "
+        "two_stage.thresholds in the configuration, docs/thresholds.md"
+    )
 write_table(neurons, snakemake.output.neurons, facts | {"rule": rule})
 write_table(thresholds, snakemake.output.thresholds, facts | {"rule": rule})

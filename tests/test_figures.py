@@ -270,7 +270,7 @@ def test_layers_are_drawn_as_their_data_say(layers, tmp_path):
         "two-stage, automatic thresholds",
         "contribution (Pan et al.)",
         "contribution (Pan et al.), without inert layers",
-        "random control, same layers and number",
+        "random control, layers and number of two-stage",
     ]
     for (method, variant), rows in again.groupby(["method", "variant"]):
         line = lines[method_label(method, variant)]

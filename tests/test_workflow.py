@@ -236,7 +236,7 @@ def test_thresholds_that_select_nothing_are_listed(finished, tmp_path):
     arguments = overlay(
         folder, {"two_stage": {"thresholds": {"variant": "manual", "table": "never.csv"}}}
     )
-    target = f"{RESULTS}/metrics/two_stage/exclusions.act.parquet"
+    target = f"{RESULTS}/metrics/two_stage/exclusions.parquet"
     # Only what depends on the thresholds is to run, whatever the clock of the copy says.
     snakemake(folder, target, "--rerun-triggers", "mtime", "params", *arguments)
     excluded = pd.read_parquet(folder / target).query("reason == 'empty-selection'")

@@ -1,6 +1,7 @@
 """The configuration of a run: lay presets over it, and name every mistake before anything runs."""
 
 import copy
+import csv
 import difflib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -73,6 +74,7 @@ def check_config(config: Mapping, root: Path) -> None:
         *_unknown_objects(config, registries["datasets"], root),
         *_too_few_pictures(config["two_stage"]),
         *_missing_files(config["two_stage"]),
+        *_threshold_rows(config["two_stage"]),
     ]
     if problems:
         raise ConfigError(problems)
@@ -130,8 +132,28 @@ def _too_few_pictures(two_stage: Mapping) -> Iterator[str]:
 
 def _missing_files(two_stage: Mapping) -> Iterator[str]:
     inpainting = two_stage["inpainting"]
-    if inpainting["backend"] == "lama" and not Path(inpainting["lama_model"]).is_file():
+    if inpainting["backend"] == "lama" and not Path(inpainting["lama_model"] or "").is_file():
         yield f"two_stage.inpainting.lama_model: there is no file {inpainting['lama_model']}"
+
+
+def _threshold_rows(two_stage: Mapping) -> Iterator[str]:
+    """What the table of thresholds by hand lacks, where the run reads it."""
+    names = [name for part in two_stage["methods"].values() for name in part]
+    if two_stage["thresholds"]["variant"] != "manual" and "two_stage/manual" not in names:
+        return
+    key, name = "two_stage.thresholds.table", two_stage["thresholds"]["table"]
+    if not Path(name or "").is_file():
+        yield f"{key}: there is no file {name}"
+        return
+    with open(name, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    lacking = {"object", "threshold_a", "threshold_g"} - set(rows[0] if rows else ())
+    if lacking:
+        yield f"{key}: {name} has no column {', '.join(sorted(lacking))}"
+        return
+    without = [group for group in two_stage["objects"] if group not in {r["object"] for r in rows}]
+    if without:
+        yield f"{key}: {name} has no row for {', '.join(without)}"
 
 
 def _missing(config: Any, schema: Mapping, above: str = "") -> Iterator[str]:

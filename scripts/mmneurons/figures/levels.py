@@ -63,8 +63,9 @@ def levels_figure(
     y = bottom + 1.35
     explanation = (
         f"Averages over objects against the noise level ({unit}). Bands: 95 % bootstrap intervals "
-        "over objects. The random control has as many neurons in the same layers; where a method's "
-        "line lies on it, noise on its neurons does no more than noise on any."
+        "over objects. The random control has as many neurons, in the layers of two-stage "
+        "filtering; where a method's line lies on it, noise on its neurons does no more than "
+        "noise on any."
     )
     return page.figure(page.footer(y, explanation, source))
 

@@ -24,7 +24,7 @@ VARIANTS = {
     "gradact": "stage 2 only, equal number",
     "all-layers": "",
     "no-last": "without inert layers",
-    "matched": "same layers and number",
+    "matched": "layers and number of two-stage",
 }
 
 

@@ -94,6 +94,7 @@ def averages_page(data: pd.DataFrame, source: Source, title: str, caption: str) 
         ):
             if name in row:
                 cells[head] = f"{row[name]:.2f}"
+        cells["objects"] = f"{row.get('n_groups', np.nan):.0f}"
         for measure in MEASURES:
             bounds = (row.get(f"{measure}{end}", np.nan) for end in ("", "_low", "_high"))
             cells[measure] = interval(*bounds)

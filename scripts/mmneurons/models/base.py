@@ -67,17 +67,6 @@ class Encoded:
         """Positions that do not count the padding: `batch x tokens`."""
         return (self.mask.cumsum(dim=1) - 1).clamp(min=0)
 
-    def repeat(self, times: int) -> Encoded:
-        """Each row `times` times, neighbours together."""
-        return Encoded(
-            embeds=self.embeds.repeat_interleave(times, dim=0),
-            mask=self.mask.repeat_interleave(times, dim=0),
-            image=self.image.repeat_interleave(times, dim=0),
-            prompt_end=self.prompt_end,
-            lengths=tuple(n for n in self.lengths for _ in range(times)),
-            grid=self.grid,
-        )
-
 
 class ModelCheckError(ValueError):
     """A loaded model is not what its adapter or the registry says it is."""

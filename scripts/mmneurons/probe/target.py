@@ -10,6 +10,9 @@ import torch
 from mmneurons.models.base import Encoded, MultimodalModel
 from mmneurons.probe.hooks import Kind, record
 
+# A power of two, so that scaling changes no digit.
+HALF_PRECISION_SCALE = 2.0**12
+
 
 @dataclass(frozen=True)
 class ImageRecord:
@@ -54,17 +57,23 @@ def image_gradients(
 
     Rows do not see each other, so the gradient of the summed logits is each row's own. The graph
     starts at the embeddings: the weights are frozen and get no gradient. A layer that cannot reach
-    the logit gets zeros.
+    the logit gets zeros. In float16 the gradients of single neurons would vanish, so the logit is
+    scaled up before the backward pass and the gradients, in float32, down again. Raises
+    FloatingPointError for a gradient that is not finite.
     """
     leaf = encoded.embeds.detach().requires_grad_(True)
     encoded = Encoded(**{**vars(encoded), "embeds": leaf})
     with torch.enable_grad(), record(model.sites("language"), kinds) as passed:
         logits = target_logits(model, encoded, targets, model.final_states(encoded))
         tensors = [tensor for kind in kinds for tensor in passed[kind]]
-        gradients = iter(torch.autograd.grad(logits.sum(), tensors))
+        scale = HALF_PRECISION_SCALE if logits.dtype == torch.float16 else 1.0
+        gradients = torch.autograd.grad(logits.sum() * scale, tensors)
+    if not all(gradient.isfinite().all() for gradient in gradients):
+        raise FloatingPointError(f"gradients in {logits.dtype} overflow; use float32")
+    scaled = iter(_at_image(gradient, encoded) / scale for gradient in gradients)
     return ImageRecord(
         activations={k: [_at_image(t.detach(), encoded) for t in passed[k]] for k in kinds},
-        gradients={k: [_at_image(next(gradients), encoded) for _ in passed[k]] for k in kinds},
+        gradients={k: [next(scaled) for _ in passed[k]] for k in kinds},
         logits=logits.detach(),
     )
 

@@ -110,7 +110,7 @@ def _record_batch(
     )
     for site in sites:
         arrays |= _reduce_site(model, original, inpainted, targets, site, full)
-        held[site].append(_stack(original.activations[site]).astype(np.float16))
+        held[site].append(_stack(a.half() for a in original.activations[site]))
     return arrays
 
 
