@@ -175,7 +175,8 @@ def test_names_and_numbers_that_a_run_cannot_have():
         " and calibration_pictures",
         '  two_stage.model: there is no "minigpt4-wrold"; did you mean "minigpt4-world"?',
         '  two_stage.objects: there is no "bananna"; did you mean "banana"?',
-        "  two_stage.thresholds.table: resources/thresholds/two_stage_world.csv has no row for bananna",
+        "  two_stage.thresholds.table: resources/thresholds/two_stage_world.csv has no row for"
+        " bananna",
     ]
 
 

@@ -575,7 +575,7 @@ def written(model, tmp_path_factory):
             f"{base}/two_stage/samples.parquet": samples,
             f"{base}/two_stage/exclusions.parquet": too_few,
             f"{by_model}/captions/exclusions.parquet": unfit,
-            f"{metrics}/exclusions.{{site}}.parquet": unfit,
+            f"{metrics}/exclusions.parquet": unfit,
             f"{by_model}/captions/captions.parquet": captions,
             f"{by_model}/captions/valid.parquet": valid,
             f"{by_model}/record/tokens.parquet": decoded,
