@@ -242,17 +242,6 @@ def test_pictures_prompts_and_continuations_must_agree_in_number(model, pictures
         model.encode(tokens, SHORT, [[1]])
 
 
-def test_repeated_rows_are_neighbours(model, pictures):
-    tokens = model.embed_pictures(pictures[:2])
-    encoded = model.encode(tokens, [SHORT, LONG], [ids("red"), ids("a red car")])
-    repeated = encoded.repeat(3)
-    assert repeated.lengths == (1, 1, 1, 3, 3, 3)
-    assert repeated.prompt_end == encoded.prompt_end
-    for row in range(6):
-        for part in ("embeds", "mask", "image"):
-            assert torch.equal(getattr(repeated, part)[row], getattr(encoded, part)[row // 3])
-
-
 # ------------------------------------------------------------------------------------- batching
 
 

@@ -240,7 +240,9 @@ def test_thresholds_that_select_nothing_are_listed(finished, tmp_path):
     # Only what depends on the thresholds is to run, whatever the clock of the copy says.
     snakemake(folder, target, "--rerun-triggers", "mtime", "params", *arguments)
     excluded = pd.read_parquet(folder / target).query("reason == 'empty-selection'")
-    assert excluded["group"].tolist() == ["bear"] * 3
+    # Two samples for evaluation and one for calibration, at each of the two sites.
+    assert excluded["group"].tolist() == ["bear"] * 6
+    assert excluded["detail"].str.contains("manual").all()
 
 
 def test_report_holds_the_figures(finished):
