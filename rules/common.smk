@@ -4,6 +4,7 @@ In: config.yaml, presets, resources/*.yaml. Out: names used by every other .smk.
 """
 
 import sys
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -39,16 +40,18 @@ def code(script, adapter=False):
     rules whose scripts import it, and no others. With `adapter`, also the model family's module,
     which the scripts load by name.
     """
+    return lambda wildcards: digest(script, MODELS[wildcards.model]["family"] if adapter else None)
+
+
+@cache
+def digest(script, family):
+    """What `code` promises; the same for every job of a rule, so it is computed once."""
     library = SCRIPTS / "mmneurons"
-
-    def digest(wildcards):
-        modules = provenance.imported_modules(SCRIPTS / script, library)
-        if adapter:
-            family = library / "models" / f"{MODELS[wildcards.model]['family']}.py"
-            modules = sorted({*modules, family, *provenance.imported_modules(family, library)})
-        return provenance.code_digest(modules)
-
-    return digest
+    modules = provenance.imported_modules(SCRIPTS / script, library)
+    if family:
+        path = library / "models" / f"{family}.py"
+        modules = sorted({*modules, path, *provenance.imported_modules(path, library)})
+    return provenance.code_digest(modules)
 
 
 def dataset_annotations(wildcards):

@@ -67,3 +67,8 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return "not a picture in a known format"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def original_id(image_id: int) -> str:
+    """Return how captions call an original picture; its inpainted versions go by sample."""
+    return f"{image_id:012d}"

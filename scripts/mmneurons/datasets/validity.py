@@ -7,6 +7,7 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
+from mmneurons.datasets.pictures import original_id
 from mmneurons.metrics.naming import mentions, named
 
 STAGE = "validity"
@@ -39,7 +40,7 @@ def valid_samples(
         for sample in candidates.sort_values("order").to_dict("records"):
             if len(found) == len(roles):
                 break
-            original = by_picture.loc[f"{sample['image_id']:012d}"]
+            original = by_picture.loc[original_id(sample["image_id"])]
             inpainted = by_picture.loc[sample["sample_id"]]
             reason = _violation(group, original["caption"], inpainted["caption"], categories)
             if reason:

@@ -7,18 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmneurons.datasets.pictures import read_picture
+from mmneurons.datasets.pictures import original_id, read_picture
 from mmneurons.models.base import MultimodalModel
 
 
 def fill_prompt(prompt: dict[str, str]) -> str:
     """The text of a prompt of `resources/prompts.yaml`."""
     return prompt["template"].format(instruction=prompt["instruction"], prefix=prompt["prefix"])
-
-
-def original_id(image_id: int) -> str:
-    """How captions call an original picture; its inpainted versions are called by sample."""
-    return f"{image_id:012d}"
 
 
 def pictures_to_caption(
