@@ -17,6 +17,7 @@ from mmneurons.interventions.noisy_captions import (
     neuron_sets,
     noisy_captions,
 )
+from mmneurons.models.captions import fill_prompt
 from mmneurons.models.registry import ModelEntry, load_model
 
 log_to(snakemake.log[0])
@@ -37,11 +38,12 @@ control = replace(settings, draws=p.control_draws)
 record = TensorFile(snakemake.input.record)
 mean_square = record[f"{site}/mean_square"].mean(axis=0, dtype=np.float64)
 
+prompt = fill_prompt(p.prompt)
 own = set(samples["sample_id"].iloc[int(snakemake.wildcards.shard) :: p.shards])
 pictures = captioned_pictures(samples, p.other_pictures, p.seed)
 needed = {picture for sample in own for picture in pictures[sample]}
 image_tokens = {
-    row.sample_id: model.embed_pictures([read_picture(Path(p.root) / row.file)])[0]
+    row.sample_id: model.embed_pictures([read_picture(Path(p.root) / row.file)], prompt)[0]
     for row in samples.itertuples()
     if row.sample_id in needed
 }

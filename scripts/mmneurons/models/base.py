@@ -96,8 +96,12 @@ class MultimodalModel(ABC):
         """RGB pictures of any size to normalised pixels `batch x 3 x height x width`."""
 
     @abstractmethod
-    def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels to image tokens `batch x image tokens x hidden`, differentiable."""
+    def embed_pixels(self, pixels: torch.Tensor, prompt: str | Sequence[str] = "") -> torch.Tensor:
+        """Pixels to image tokens `batch x image tokens x hidden`, differentiable.
+
+        prompt: the filled prompt, one for all pictures or one a picture; only families whose image
+        tokens depend on the text read it.
+        """
 
     @abstractmethod
     def picture_layer(self) -> tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]:
@@ -114,6 +118,20 @@ class MultimodalModel(ABC):
     @abstractmethod
     def grid(self) -> tuple[int, int] | None:
         """Rows and columns of the image tokens on the picture, if they have a place on it."""
+
+    def patch_grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the patches on the picture that image tokens can be traced to."""
+        return self.grid()
+
+    def patch_weights(
+        self, pictures: Sequence[Image.Image], prompt: str | Sequence[str] = ""
+    ) -> torch.Tensor | None:
+        """How much of each patch an image token reads: `batch x image tokens x patches`.
+
+        None where image tokens are themselves the patches. A family whose image tokens are queries
+        answers with its cross-attention, each row adding up to 1 (0 for a token that reads none).
+        """
+        return None
 
     @abstractmethod
     def sites(self, module: Module = "language") -> list[FfnSite]:
@@ -132,9 +150,15 @@ class MultimodalModel(ABC):
         return next(self.network.parameters()).dtype
 
     @torch.no_grad()
-    def embed_pictures(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """Pictures to image tokens `batch x image tokens x hidden`."""
-        return self.embed_pixels(self.preprocess(pictures).to(self.device, self.dtype))
+    def embed_pictures(
+        self, pictures: Sequence[Image.Image], prompt: str | Sequence[str] = ""
+    ) -> torch.Tensor:
+        """Pictures to image tokens `batch x image tokens x hidden`; prompt as in `embed_pixels`."""
+        return self.embed_pixels(self.preprocess(pictures).to(self.device, self.dtype), prompt)
+
+    def decoder_inputs(self, encoded: Encoded) -> dict[str, torch.Tensor]:
+        """What the decoder of this family has to be given besides embeddings and mask."""
+        return {}
 
     def inert_layers(self, module: Module, positions: Positions) -> frozenset[int]:
         """Layers of a module whose neurons at these positions can reach no logit.
@@ -207,6 +231,7 @@ class MultimodalModel(ABC):
             attention_mask=encoded.mask,
             position_ids=encoded.position_ids,
             use_cache=False,
+            **self.decoder_inputs(encoded),
         ).last_hidden_state
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
@@ -232,6 +257,7 @@ class MultimodalModel(ABC):
             inputs_embeds=encoded.embeds,
             attention_mask=encoded.mask,
             generation_config=settings,
+            **self.decoder_inputs(encoded),
         )
         return [row[: row.index(eos)] if eos in row else row for row in tokens.tolist()]
 

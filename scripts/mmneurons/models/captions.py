@@ -44,8 +44,9 @@ def caption_pictures(
     max_new_tokens: int,
 ) -> list[dict]:
     """Greedy captions of one batch: picture_id, caption, token_ids, token_ends of each picture."""
-    image_tokens = model.embed_pictures([read_picture(path) for _, path in pictures])
-    generated = model.generate(model.encode(image_tokens, fill_prompt(prompt)), max_new_tokens)
+    text = fill_prompt(prompt)
+    image_tokens = model.embed_pictures([read_picture(path) for _, path in pictures], text)
+    generated = model.generate(model.encode(image_tokens, text), max_new_tokens)
     return [
         {"picture_id": name, **caption_text(model, prompt["prefix"], tokens)}
         for (name, _), tokens in zip(pictures, generated, strict=True)

@@ -43,7 +43,7 @@ class MiniGPT4(MultimodalModel):
         pixels = (pixels - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
-    def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+    def embed_pixels(self, pixels: torch.Tensor, prompt: str | Sequence[str] = "") -> torch.Tensor:
         return self.network.embed_pictures(pixels)
 
     def picture_layer(self) -> tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]:

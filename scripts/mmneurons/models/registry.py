@@ -11,7 +11,12 @@ import yaml
 
 from mmneurons.models.base import MultimodalModel
 
-ADAPTERS = {"minigpt4": ("mmneurons.models.minigpt4", "MiniGPT4")}
+ADAPTERS = {
+    "minigpt4": ("mmneurons.models.minigpt4", "MiniGPT4"),
+    "llava": ("mmneurons.models.llava", "Llava"),
+    "instructblip": ("mmneurons.models.instructblip", "InstructBlip"),
+    "mplug_owl2": ("mmneurons.models.mplug_owl2", "MPlugOwl2"),
+}
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class _TargetLogit(nn.Module):
         self.model, self.prompt, self.prefix, self.target = model, prompt, prefix, target
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        tokens = self.model.embed_pixels(pixels)
+        tokens = self.model.embed_pixels(pixels, self.prompt)
         encoded = self.model.encode(tokens, self.prompt, [self.prefix])
         states = self.model.final_states(encoded)
         return target_logits(self.model, encoded, [self.target], states)[:, None]

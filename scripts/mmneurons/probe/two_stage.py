@@ -96,7 +96,7 @@ def _record_batch(
     targets = [case.target_token for case in cases]
 
     def encode(pictures: list[Image.Image]):
-        return model.encode(model.embed_pictures(pictures), prompt, continuations)
+        return model.encode(model.embed_pictures(pictures, prompt), prompt, continuations)
 
     # Both passes have the same shape, so an unchanged picture differs from itself by exactly 0.
     original = image_gradients(
