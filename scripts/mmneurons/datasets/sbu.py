@@ -1,0 +1,182 @@
+"""SBU Captions as published: which pictures a run uses, one row per picture.
+
+Read are `sbu-captions-all.json` (parallel lists `image_urls`, `user_ids`, `captions`) and the
+picture files `images/{index:09d}.jpg` under one root; the index is the place in the lists. Most of
+the list's addresses are dead today, so what is missing or useless is passed over, the next entry
+takes its place, and a second table says why.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from mmneurons.datasets.pictures import UndecodablePicture, read_picture
+
+CAPTIONS = "https://www.cs.rice.edu/~vo9/sbucaptions/sbu-captions-all.tar.gz"
+CAPTIONS_FILE = "sbu-captions-all.json"
+
+PICTURE_COLUMNS = {"picture_id": "str", "file": "str", "caption": "str", "order": "int64"}
+STAGE = "prepare"
+EXCLUSION_COLUMNS = dict.fromkeys(("stage", "sample_id", "group", "reason", "detail"), "str")
+
+RELEASED_POOL, RELEASED_TRIED, RELEASED_SEED = 1400, 2800, 2023
+UNIFORM_SHARE = 0.9
+"""A picture with this share of its pixels in one colour shows nothing."""
+
+_UNIFORM_LEVELS = 8  # of 256, around the median colour: what JPEG adds to a plain area
+_SAME_LEVELS = 16  # of 256, at every place of the thumbnail: what another JPEG quality changes
+_THUMBNAIL = (16, 16)
+
+
+def sbu_pictures(
+    root: str | Path, pictures: int, seed: int = 0, variant: str = "paper"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Choose `pictures` entries of the list that have a picture worth captioning.
+
+    Entries are tried in the order of `entry_order`. With `variant` "paper" this is a random order
+    of the whole list, and the first `pictures` usable ones are taken. "released" is the choice of
+    the code of Pan et al. 2024, which does not sample from the list: of the first 2,800 entries the
+    first 1,400 usable ones, permuted with numpy's seed 2023 (`seed` has no effect), of these the
+    first `pictures`.
+
+    An entry is not usable, with the reason given, if it has no file ("no-picture"), the file does
+    not decode to the last row ("undecodable-picture"), or it is a "placeholder" such as Flickr
+    serves for deleted photographs: at least 90 % of the pixels within 8 of 256 levels of one
+    colour, or the same picture under several entries (thumbnails of 16 x 16 pixels that differ
+    nowhere by more than 16 levels, so that another compression does not hide it). A photograph
+    that a user uploaded twice looks no different; all its entries are left out. A repetition can
+    only be seen among the entries tried, so choosing more pictures may drop one chosen before.
+
+    Returns (pictures, exclusions) with the columns PICTURE_COLUMNS (`file` relative to `root`,
+    `caption` the photographer's, `order` 0, 1, ...) and EXCLUSION_COLUMNS (`sample_id` is the
+    picture's id; "too-few-pictures" stands for the dataset as a whole). Raises FileNotFoundError
+    for a missing list and ValueError for a broken one, an unknown variant, fewer than one picture.
+    """
+    if pictures < 1:
+        raise ValueError(f"pictures must be at least 1, not {pictures}")
+    captions = _captions(Path(root))
+    order = entry_order(len(captions), seed, variant)
+    wanted = RELEASED_POOL if variant == "released" else pictures
+    search = _Search(Path(root))
+    for index in order:
+        search.add(int(index))
+        if len(search.kept) == wanted:
+            break
+    chosen = search.kept
+    if variant == "released":
+        permuted = np.random.RandomState(RELEASED_SEED).permutation(len(chosen))
+        chosen = [chosen[place] for place in permuted[:pictures]]
+    exclusions = search.exclusions
+    if len(chosen) < pictures:
+        detail = f"wanted {pictures}, found {len(chosen)} among {len(order)} entries"
+        exclusions = [*exclusions, (STAGE, "", "", "too-few-pictures", detail)]
+    rows = [
+        (picture_id(index), picture_file(index), captions[index], place)
+        for place, index in enumerate(chosen)
+    ]
+    return _table(rows, PICTURE_COLUMNS), _table(exclusions, EXCLUSION_COLUMNS)
+
+
+def entry_order(entries: int, seed: int = 0, variant: str = "paper") -> np.ndarray:
+    """The order in which entries are tried, an integer array; see `sbu_pictures`.
+
+    Raises ValueError for a variant other than "paper" and "released".
+    """
+    if variant == "paper":
+        return np.random.default_rng(seed).permutation(entries)
+    if variant == "released":
+        return np.arange(min(entries, RELEASED_TRIED))
+    raise ValueError(f'no such variant: "{variant}" (there are "paper" and "released")')
+
+
+def picture_id(index: int) -> str:
+    """The written name of an entry of the list, nine digits."""
+    return f"{index:09d}"
+
+
+def picture_file(index: int) -> str:
+    """Where an entry's picture lies under the root."""
+    return f"images/{picture_id(index)}.jpg"
+
+
+def _captions(root: Path) -> list[str]:
+    path = root / CAPTIONS_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"no captions {path}; SBU's: {CAPTIONS}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        captions, urls = content["captions"], content["image_urls"]
+        if len(captions) != len(urls):
+            raise ValueError(f"{len(captions)} captions, but {len(urls)} addresses")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not SBU's list of captions: {error}") from error
+    if not captions:
+        raise ValueError(f"{path} is not SBU's list of captions: it is empty")
+    return captions
+
+
+class _Search:
+    """The usable entries among those tried so far, and why the others are none."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        files = root / "images"
+        # One listing in place of a look-up for each of a million entries.
+        self.files = {path.name for path in files.iterdir()} if files.is_dir() else set()
+        self.kept: list[int] = []
+        self.exclusions: list[tuple] = []
+        self._seen: list[int] = []
+        self._thumbnails = np.empty((0, 3 * _THUMBNAIL[0] * _THUMBNAIL[1]), dtype=np.int16)
+
+    def add(self, index: int) -> None:
+        if Path(picture_file(index)).name not in self.files:
+            self._exclude(index, "no-picture", f"no file {picture_file(index)}")
+            return
+        try:
+            picture = read_picture(self.root / picture_file(index))
+        except UndecodablePicture as error:
+            self._exclude(index, "undecodable-picture", error.reason)
+            return
+        uniform = _uniform_share(picture)
+        if uniform >= UNIFORM_SHARE:
+            self._exclude(index, "placeholder", f"{uniform:.0%} of the picture is of one colour")
+            return
+        twin = self._twin(index, picture)
+        if twin is None:
+            self.kept.append(index)
+            return
+        self._exclude(index, "placeholder", f"the same picture as {picture_id(twin)}")
+        if twin in self.kept:
+            self.kept.remove(twin)
+            self._exclude(twin, "placeholder", f"the same picture as {picture_id(index)}")
+
+    def _exclude(self, index: int, reason: str, detail: str) -> None:
+        self.exclusions.append((STAGE, picture_id(index), "", reason, detail))
+
+    def _twin(self, index: int, picture: Image.Image) -> int | None:
+        """The first entry with the same picture; a new picture is remembered."""
+        small = picture.resize(_THUMBNAIL, Image.Resampling.BOX)
+        thumbnail = np.asarray(small, dtype=np.int16).reshape(-1)
+        differences = np.abs(self._thumbnails - thumbnail).max(axis=1, initial=0)
+        same = np.flatnonzero(differences <= _SAME_LEVELS)
+        if same.size:
+            return self._seen[same[0]]
+        self._seen.append(index)
+        self._thumbnails = np.vstack([self._thumbnails, thumbnail])
+        return None
+
+
+def _uniform_share(picture: Image.Image) -> float:
+    """The share of pixels that lie, in every channel, near the picture's median colour."""
+    pixels = np.asarray(picture, dtype=np.int16)
+    median = np.median(pixels, axis=(0, 1))
+    return float((np.abs(pixels - median) <= _UNIFORM_LEVELS).all(axis=-1).mean())
+
+
+def _table(rows: list, columns: dict[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
