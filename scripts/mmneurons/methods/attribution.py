@@ -16,3 +16,8 @@ def attribution(pre_activation: torch.Tensor, gradient: torch.Tensor) -> torch.T
 def mean_over_patches(scores: torch.Tensor) -> torch.Tensor:
     """The form in which Sato & Takagi 2025 (III-B) use it as a baseline: `... x units`."""
     return scores.mean(dim=-2)
+
+
+def max_over_patches(scores: torch.Tensor) -> torch.Tensor:
+    """The form in which Pan et al. 2024 (4.2) use it as a baseline: `... x units`."""
+    return scores.amax(dim=-2)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
+import pandas as pd
 import torch
 
-from mmneurons.models.base import MultimodalModel
+from mmneurons.models.base import Module, MultimodalModel
+
+# Into how many pieces `units x vocabulary` is cut, and how many units a piece has at least.
+UNIT_PIECES, TOKEN_PIECES, MIN_UNITS = 6, 10, 64
 
 
 @torch.no_grad()
@@ -40,3 +47,82 @@ def unit_tokens(
             row = {"group": group, "layer": int(layer), "unit": int(unit)}
             rows.append(row | {"tokens": text, "probabilities": values.tolist()})
     return rows
+
+
+@dataclass(frozen=True)
+class BestTokens:
+    """Best tokens of neurons, best first: `units x k` each.
+
+    ids: any of those with equal values; values: W_out W_u; probabilities: softmax of the values
+    over all tokens.
+    """
+
+    ids: torch.Tensor
+    values: torch.Tensor
+    probabilities: torch.Tensor
+
+
+@torch.no_grad()
+def stream_best_tokens(output_rows: torch.Tensor, unembedding: torch.Tensor, k: int) -> BestTokens:
+    """The `k` best tokens of every neuron, in float32 whatever the weights' format.
+
+    output_rows: `units x hidden`; unembedding: `vocabulary x hidden`. The matrix `units x
+    vocabulary` passes in small pieces, of which the best tokens and the sum of the softmax stay. A
+    smaller vocabulary gives fewer tokens.
+    """
+    n_units, n_tokens = len(output_rows), len(unembedding)
+    height = max(math.ceil(n_units / UNIT_PIECES), MIN_UNITS)
+    width = math.ceil(n_tokens / TOKEN_PIECES)
+    pieces = [
+        _best_of_units(rows.float(), unembedding, min(k, n_tokens), width)
+        for rows in output_rows.split(height)
+    ]
+    ids, values, totals = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+    return BestTokens(ids, values, (values - totals[:, None]).exp())
+
+
+def _best_of_units(
+    rows: torch.Tensor, unembedding: torch.Tensor, k: int, width: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids and values of the best tokens, `units x k`, and the logarithm of the softmax's sum."""
+    ids = torch.empty(len(rows), 0, dtype=torch.long, device=rows.device)
+    values = rows.new_empty(len(rows), 0)
+    total = rows.new_full((len(rows),), -torch.inf)
+    for start in range(0, len(unembedding), width):
+        piece = rows @ unembedding[start : start + width].float().T
+        total = torch.logaddexp(total, piece.logsumexp(dim=1))
+        new = piece.topk(min(k, piece.shape[1]), dim=1)
+        values = torch.cat([values, new.values], dim=1)
+        ids = torch.cat([ids, new.indices + start], dim=1)
+        values, order = values.topk(min(k, values.shape[1]), dim=1)
+        ids = ids.gather(1, order)
+    return ids, values, total
+
+
+def neuron_tokens(model: MultimodalModel, k: int = 10, module: Module = "language") -> pd.DataFrame:
+    """The best tokens of every neuron of a module: rows of neuron_tokens.parquet.
+
+    Columns: module, layer, unit, token_ids, tokens (their texts), values (W_out W_u), probabilities
+    (softmax over the tokens that the tokenizer knows). Raises ValueError for a module whose output
+    is not of the unembedding's width.
+    """
+    unembedding = model.unembedding()[: len(model.tokenizer)]
+    texts = np.array(model.tokenizer.convert_ids_to_tokens(range(len(unembedding))), dtype=object)
+    tables = []
+    for site in model.sites(module):
+        rows = site.output_rows()
+        if rows.shape[1] != unembedding.shape[1]:
+            raise ValueError(
+                f"{module} writes vectors of {rows.shape[1]} numbers, "
+                f"the unembedding reads {unembedding.shape[1]}"
+            )
+        best = stream_best_tokens(rows, unembedding, k)
+        ids = best.ids.cpu().numpy()
+        columns = {"module": module, "layer": site.layer, "unit": np.arange(len(ids))}
+        lists = {"token_ids": ids.astype(np.int32), "tokens": texts[ids]}
+        lists["values"] = best.values.cpu().numpy()
+        lists["probabilities"] = best.probabilities.cpu().numpy()
+        tables.append(pd.DataFrame(columns | {name: list(v) for name, v in lists.items()}))
+    if not tables:
+        raise ValueError(f"the family {model.family} has no module {module}")
+    return pd.concat(tables, ignore_index=True)
