@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ METHODS = {
     "attribution": "attribution (Schwettmann et al.)",
     "contribution": "contribution (Pan et al.)",
     "random": "random control",
+    "activation": "activation at the last input token",
 }
 VARIANTS = {
     "auto": "automatic thresholds",
@@ -42,6 +44,29 @@ class Source:
         return (
             f"Model: {self.model}. Data: {self.dataset}. n = {self.n}. Left out: {self.left_out}."
         )
+
+
+def evaluation_source(
+    model: str, dataset: str, valid: pd.DataFrame, exclusions: pd.DataFrame
+) -> Source:
+    """The source of what rests on all valid samples for evaluation."""
+    n = f"{len(evaluation_samples(valid))} valid samples for evaluation"
+    return Source(model, dataset, n, left_out(exclusions))
+
+
+def models_source(
+    models: Sequence[str], dataset: str, concepts: pd.DataFrame, exclusions: pd.DataFrame
+) -> Source:
+    """The source of what rests on the concepts of several models' captions.
+
+    concepts (sample_id, picture_id, variant) and exclusions have a column `model`.
+    """
+    rows = concepts[concepts["variant"] == "plain"]
+    counts = ", ".join(
+        f"{(rows['model'] == model).sum()} ({name})" for model, name in short_names(models).items()
+    )
+    n = f"{counts} concepts in the captions of {rows['picture_id'].nunique()} pictures"
+    return Source("; ".join(models), dataset, n, left_out_of_models(models, exclusions))
 
 
 def method_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
@@ -100,6 +125,35 @@ def left_out(exclusions: pd.DataFrame) -> str:
     for reason, rows in objects.groupby("reason", sort=True):
         parts.append(f"{reason}: {', '.join(dict.fromkeys(rows['group'].replace('', 'all')))}")
     return "; ".join(parts)
+
+
+def left_out_of_models(models: Sequence[str], exclusions: pd.DataFrame) -> str:
+    """Say what was left out of every model alike, and what else of each, by reason.
+
+    exclusions: model, stage, sample_id, group, reason.
+    """
+    columns = ["stage", "sample_id", "group", "reason"]
+    rows = {
+        model: set(own[columns].itertuples(index=False, name=None))
+        for model, own in exclusions.groupby("model", observed=True)
+    }
+    alike = set.intersection(*(rows.get(model, set()) for model in models))
+    parts = [("for every model", alike)] if alike else []
+    parts += [(name, rows.get(model, set()) - alike) for model, name in short_names(models).items()]
+    return "; ".join(f"{head}: {_reasons(found)}" for head, found in parts)
+
+
+def _reasons(rows: Iterable[tuple]) -> str:
+    counts = Counter(row[-1] for row in rows)
+    found = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {reason}" for reason, count in found) or "nothing"
+
+
+def short_names(models: Sequence[str]) -> dict[str, str]:
+    """What comes before the bracket in each model's name, or the name where two would be alike."""
+    heads = [model.split(" (")[0] for model in models]
+    alike = len(set(heads)) < len(set(models))
+    return dict(zip(models, models if alike else heads, strict=True))
 
 
 def sample_reasons(exclusions: pd.DataFrame, sample_ids: Iterable[str]) -> str:
