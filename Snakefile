@@ -25,7 +25,7 @@ pathvars:
 wildcard_constraints:
     dataset="|".join(DATASETS),
     model="|".join(MODELS),
-    site="act|post",
+    site="act|post|pre",
     part="main|more",
     shard=r"\d+",
 
@@ -38,7 +38,8 @@ include: "rules/record.smk"
 include: "rules/select.smk"
 include: "rules/intervene.smk"
 include: "rules/evaluate.smk"
-include: "rules/draw.smk"
+include: "rules/draw_two_stage.smk"
+include: "rules/draw_pan.smk"
 
 
 rule demo:
@@ -53,6 +54,12 @@ rule two_stage:
     input:
         TWO_STAGE_FIGURES,
         TWO_STAGE_MORE,
+
+
+rule pan:
+    # Pan et al. 2024, every table and figure, and what goes beyond them.
+    input:
+        PAN_FIGURES,
 
 
 rule all:

@@ -26,7 +26,7 @@ def registry(name):
 DATASETS, MODELS, PROMPTS = registry("datasets"), registry("models"), registry("prompts")
 ENCODERS, WORLD = registry("encoders"), registry("world")
 check_config(config, Path(workflow.basedir))
-TWO_STAGE = config["two_stage"]
+TWO_STAGE, PAN = config["two_stage"], config["pan"]
 THRESHOLDS = TWO_STAGE["thresholds"]["variant"]
 ENCODER = ENCODERS[config["metrics"]["encoder"]]
 ENCODER_FILES = [f"{ENCODER['path']}/config.json"]
@@ -65,6 +65,12 @@ def dataset_categories(wildcards):
     return DATASETS[wildcards.dataset]["categories"]
 
 
+def captioned_list(wildcards):
+    """The list of pictures and captions that a dataset's reader opens."""
+    row = DATASETS[wildcards.dataset]
+    return f"{row['root']}/{row['annotations']}"
+
+
 def dataset_row(wildcards):
     return DATASETS[wildcards.dataset]
 
@@ -94,6 +100,16 @@ def compute(*keys):
 def model_noise(wildcards):
     """Unit and levels of noise that fit the model's scale."""
     return MODELS[wildcards.model]["noise"]
+
+
+def model_constant(name):
+    """A setting that is bound to the model's scale and so stands in its row of the registry."""
+    return lambda wildcards: MODELS[wildcards.model][name]
+
+
+def pan_prompt(wildcards):
+    """The configured prompt in the words of the model's family."""
+    return PROMPTS[f"{MODELS[wildcards.model]['family']}.{PAN['prompt']}"]
 
 
 def model_memory(wildcards, attempt):
@@ -141,6 +157,15 @@ def neuron_tables(wildcards):
     return [
         f"<results>/{{dataset}}/{{model}}/neurons/{method}.{wildcards.site}.{variant}.parquet"
         for method, variant in (name.split("/") for name in two_stage_variants(wildcards.part))
+    ]
+
+
+def pan_neurons(variant, methods=("contribution", "activation", "attribution")):
+    """Neuron tables of Pan et al. 2024; attribution is read before the activation function."""
+    return [
+        f"<results>/{{dataset}}/{{model}}/neurons/{method}.{site}.{variant}.parquet"
+        for method in methods
+        for site in (["pre"] if method == "attribution" else PAN["sites"])
     ]
 
 

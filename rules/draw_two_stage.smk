@@ -30,7 +30,7 @@ rule two_stage_figure1:
         objects=TWO_STAGE["objects"][:3],
         root=DATASETS[TWO_STAGE["dataset"]]["root"],
         dpi=lookup(within=config, dpath="figures/dpi"),
-        style=lookup(within=config, dpath="figures/styles/figure1"),
+        style=lookup(within=config, dpath="figures/two_stage/figure1"),
         model_label=MODELS[TWO_STAGE["model"]]["label"],
         dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
     message:
@@ -65,7 +65,7 @@ rule two_stage_figure2:
         methods=METHODS_DRAWN,
         site=SITE,
         dpi=lookup(within=config, dpath="figures/dpi"),
-        style=lookup(within=config, dpath="figures/styles/figure2"),
+        style=lookup(within=config, dpath="figures/two_stage/figure2"),
         model_label=MODELS[TWO_STAGE["model"]]["label"],
         dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
     message:
@@ -103,7 +103,7 @@ rule two_stage_figure3:
         root=DATASETS[TWO_STAGE["dataset"]]["root"],
         site=SITE,
         dpi=lookup(within=config, dpath="figures/dpi"),
-        style=lookup(within=config, dpath="figures/styles/figure3"),
+        style=lookup(within=config, dpath="figures/two_stage/figure3"),
         model_label=MODELS[TWO_STAGE["model"]]["label"],
         dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
     message:
@@ -300,7 +300,7 @@ rule two_stage_figureS1:
         methods=METHODS_MAIN,
         noise_unit=MODELS[TWO_STAGE["model"]]["noise"]["unit"],
         dpi=lookup(within=config, dpath="figures/dpi"),
-        style=lookup(within=config, dpath="figures/styles/figureS1"),
+        style=lookup(within=config, dpath="figures/two_stage/figureS1"),
         model_label=MODELS[TWO_STAGE["model"]]["label"],
         dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
     message:

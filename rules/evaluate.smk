@@ -1,6 +1,7 @@
 """Evaluate: tables of numbers, without a model that is studied.
 
-In: captions under noise. Out: {dataset}/{model}/metrics/two_stage/*.csv and hits.*.parquet.
+In: captions under noise. Out: {dataset}/{model}/metrics/two_stage/*.csv and hits.*.parquet;
+{dataset}/{model}/metrics/pan/*.csv.
 """
 
 
@@ -69,3 +70,120 @@ rule collect_exclusions:
         "Listing what was left out"
     script:
         "../scripts/collect_exclusions.py"
+
+
+rule evaluate_sensitivity:
+    input:
+        neurons=pan_neurons("plain"),
+        tokens="<results>/models/{model}/neuron_tokens.parquet",
+        encoder=ENCODER_FILES,
+    output:
+        sensitivity="<results>/{dataset}/{model}/metrics/pan/sensitivity.encoder.csv",
+    log:
+        "<logs>/{dataset}/{model}/evaluate_sensitivity.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/evaluate_sensitivity.tsv"
+    conda:
+        "../envs/text.yaml"
+    threads: lookup(within=config, dpath="compute/threads")
+    params:
+        code=code("evaluate_sensitivity.py"),
+        encoder=ENCODER,
+        sensitivity=lookup(within=config, dpath="pan/sensitivity"),
+        threads=lookup(within=config, dpath="compute/threads"),
+    message:
+        "Measuring semantic sensitivity of {wildcards.model}"
+    script:
+        "../scripts/evaluate_sensitivity.py"
+
+
+rule evaluate_bleurt:
+    input:
+        neurons=pan_neurons("plain"),
+        tokens="<results>/models/{model}/neuron_tokens.parquet",
+    output:
+        sensitivity="<results>/{dataset}/{model}/metrics/pan/sensitivity.bleurt.csv",
+    log:
+        "<logs>/{dataset}/{model}/evaluate_bleurt.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/evaluate_bleurt.tsv"
+    conda:
+        "../envs/bleurt.yaml" if config["metrics"]["bleurt"] else "../envs/data.yaml"
+    params:
+        code=code("evaluate_bleurt.py"),
+        checkpoint=lookup(within=config, dpath="metrics/bleurt"),
+        sensitivity=lookup(within=config, dpath="pan/sensitivity"),
+    message:
+        "Measuring semantic sensitivity of {wildcards.model} by BLEURT"
+    script:
+        "../scripts/evaluate_bleurt.py"
+
+
+rule evaluate_invariance:
+    input:
+        plain=pan_neurons("plain"),
+        shuffled=pan_neurons("shuffled"),
+        specificity="<results>/{dataset}/{model}/record/specificity.parquet",
+    output:
+        invariance="<results>/{dataset}/{model}/metrics/pan/invariance.csv",
+        cross_image="<results>/{dataset}/{model}/metrics/pan/cross_image.csv",
+        specificity="<results>/{dataset}/{model}/metrics/pan/specificity.csv",
+    log:
+        "<logs>/{dataset}/{model}/evaluate_invariance.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/evaluate_invariance.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("evaluate_invariance.py"),
+        top_k=model_constant("top_k"),
+        cross_image=lookup(within=config, dpath="pan/cross_image"),
+        seed=lookup(within=config, dpath="pan/seed"),
+    message:
+        "Measuring invariance and specificity of {wildcards.model}"
+    script:
+        "../scripts/evaluate_invariance.py"
+
+
+rule evaluate_weights:
+    input:
+        concepts="<results>/{dataset}/{model}/captions/concepts.parquet",
+        weight_noise="<results>/{dataset}/{model}/interventions/weight_noise.parquet",
+        edits="<results>/{dataset}/{model}/interventions/edits.parquet",
+    output:
+        weight_noise="<results>/{dataset}/{model}/metrics/pan/weight_noise.csv",
+        edits="<results>/{dataset}/{model}/metrics/pan/edits.csv",
+    log:
+        "<logs>/{dataset}/{model}/evaluate_weights.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/evaluate_weights.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("evaluate_weights.py"),
+        prompt=pan_prompt,
+    message:
+        "Measuring noise on weights and edits of {wildcards.model}"
+    script:
+        "../scripts/evaluate_weights.py"
+
+
+rule collect_pan_exclusions:
+    input:
+        prepare="<results>/{dataset}/pan/exclusions.parquet",
+        captions="<results>/{dataset}/{model}/captions/pan_exclusions.parquet",
+        edits=shards_of("<results>/{dataset}/{model}/interventions/edits/{shard}.left_out.parquet"),
+    output:
+        "<results>/{dataset}/{model}/metrics/pan/exclusions.parquet",
+    log:
+        "<logs>/{dataset}/{model}/collect_pan_exclusions.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/collect_pan_exclusions.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("collect_pan_exclusions.py"),
+    message:
+        "Listing what was left out of {wildcards.model}"
+    script:
+        "../scripts/collect_pan_exclusions.py"

@@ -23,3 +23,23 @@ rule draw_world_coco:
         "Drawing the COCO part of the embedded world"
     script:
         "../scripts/draw_world_coco.py"
+
+
+rule draw_world_sbu:
+    output:
+        captions="results/world/sbu/sbu-captions-all.json",
+        pictures=directory("results/world/sbu/images"),
+    log:
+        "results/world/logs/draw_world_sbu.log",
+    benchmark:
+        "results/world/benchmarks/draw_world_sbu.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("draw_world_sbu.py"),
+        entries=WORLD["datasets"]["sbu"],
+        seed=WORLD["seed"],
+    message:
+        "Drawing the SBU part of the embedded world"
+    script:
+        "../scripts/draw_world_sbu.py"

@@ -1,6 +1,7 @@
-"""Intervene: captions while chosen neurons carry noise.
+"""Intervene: captions while chosen neurons carry noise, or while their output rows are changed.
 
-In: neuron tables, recording. Out: {dataset}/{model}/interventions/noise.{site}.{part}.parquet.
+In: neuron tables, recording. Out: {dataset}/{model}/interventions/noise.{site}.{part}.parquet,
+weight_noise.parquet and edits.parquet.
 """
 
 
@@ -59,5 +60,121 @@ rule merge_noise:
         sort=["method", "variant", "seed", "sample_id", "picture_id", "level", "draw"],
     message:
         "Putting the captions under noise together: {wildcards.part}, {wildcards.site}"
+    script:
+        "../scripts/merge_tables.py"
+
+
+rule caption_under_weight_noise:
+    input:
+        checkpoint=model_files,
+        pictures="<results>/{dataset}/pan/pictures.parquet",
+        captions="<results>/{dataset}/{model}/captions/pan.parquet",
+        concepts="<results>/{dataset}/{model}/captions/concepts.parquet",
+        neurons=f"<results>/{{dataset}}/{{model}}/neurons/contribution.{PAN['sites'][0]}.plain.parquet",
+    output:
+        weight_noise=temp("<results>/{dataset}/{model}/interventions/weight_noise/{shard}.parquet"),
+    log:
+        "<logs>/{dataset}/{model}/caption_under_weight_noise.{shard}.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/caption_under_weight_noise.{shard}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: lookup(within=config, dpath="compute/threads")
+    resources:
+        gpu=1,
+        mem_mb=model_memory,
+        runtime=model_runtime,
+    params:
+        code=code("caption_under_weight_noise.py", adapter=True),
+        model=model_row,
+        compute=compute("batch_size"),
+        prompt=pan_prompt,
+        max_new_tokens=lookup(within=config, dpath="pan/max_new_tokens"),
+        root=dataset_root,
+        noise=lookup(within=config, dpath="pan/weight_noise"),
+        scale=model_constant("weight_noise"),
+        seed=lookup(within=config, dpath="pan/seed"),
+        shards=lookup(within=config, dpath="shards"),
+    message:
+        "Captioning while output rows of {wildcards.model} carry noise, shard {wildcards.shard}"
+    script:
+        "../scripts/caption_under_weight_noise.py"
+
+
+rule merge_weight_noise:
+    input:
+        shards_of("<results>/{dataset}/{model}/interventions/weight_noise/{shard}.parquet"),
+    output:
+        "<results>/{dataset}/{model}/interventions/weight_noise.parquet",
+    log:
+        "<logs>/{dataset}/{model}/merge_weight_noise.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/merge_weight_noise.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("merge_tables.py"),
+        sort=["method", "sample_id", "seed", "level", "draw"],
+    message:
+        "Putting the captions under noise on weights together"
+    script:
+        "../scripts/merge_tables.py"
+
+
+rule edit_concepts:
+    input:
+        checkpoint=model_files,
+        pictures="<results>/{dataset}/pan/pictures.parquet",
+        captions="<results>/{dataset}/{model}/captions/pan.parquet",
+        concepts="<results>/{dataset}/{model}/captions/concepts.parquet",
+        neurons=f"<results>/{{dataset}}/{{model}}/neurons/contribution.{PAN['sites'][0]}.plain.parquet",
+    output:
+        edits=temp("<results>/{dataset}/{model}/interventions/edits/{shard}.parquet"),
+        exclusions=temp("<results>/{dataset}/{model}/interventions/edits/{shard}.left_out.parquet"),
+    log:
+        "<logs>/{dataset}/{model}/edit_concepts.{shard}.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/edit_concepts.{shard}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: lookup(within=config, dpath="compute/threads")
+    resources:
+        gpu=1,
+        mem_mb=model_memory,
+        runtime=model_runtime,
+    params:
+        code=code("edit_concepts.py", adapter=True),
+        model=model_row,
+        compute=compute("batch_size"),
+        prompt=pan_prompt,
+        max_new_tokens=lookup(within=config, dpath="pan/max_new_tokens"),
+        root=dataset_root,
+        edit=lookup(within=config, dpath="pan/edit"),
+        algorithm=model_constant("edit"),
+        site=PAN["sites"][0],
+        seed=lookup(within=config, dpath="pan/seed"),
+        shards=lookup(within=config, dpath="shards"),
+    message:
+        "Editing concepts of {wildcards.model}, shard {wildcards.shard}"
+    script:
+        "../scripts/edit_concepts.py"
+
+
+rule merge_edits:
+    input:
+        shards_of("<results>/{dataset}/{model}/interventions/edits/{shard}.parquet"),
+    output:
+        "<results>/{dataset}/{model}/interventions/edits.parquet",
+    log:
+        "<logs>/{dataset}/{model}/merge_edits.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/merge_edits.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("merge_tables.py"),
+        sort=["edit_id", "kind", "method", "seed", "role", "picture_id"],
+    message:
+        "Putting the edits together"
     script:
         "../scripts/merge_tables.py"

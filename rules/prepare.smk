@@ -1,7 +1,7 @@
 """Prepare: samples of a dataset, and their pictures without the object.
 
 In: the published files. Out: {dataset}/two_stage/samples.parquet, exclusions.parquet and
-inpainted/{sample_id}.png.
+inpainted/{sample_id}.png; {dataset}/pan/pictures.parquet and exclusions.parquet.
 """
 
 
@@ -52,3 +52,27 @@ rule inpaint_objects:
         "Painting the objects out"
     script:
         "../scripts/inpaint_objects.py"
+
+
+rule choose_captioned_pictures:
+    input:
+        captions=captioned_list,
+    output:
+        pictures="<results>/{dataset}/pan/pictures.parquet",
+        exclusions="<results>/{dataset}/pan/exclusions.parquet",
+    log:
+        "<logs>/{dataset}/choose_captioned_pictures.log",
+    benchmark:
+        "<benchmarks>/{dataset}/choose_captioned_pictures.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("choose_captioned_pictures.py"),
+        root=dataset_root,
+        pictures=lookup(within=config, dpath="pan/pictures"),
+        variant=lookup(within=config, dpath="pan/variant"),
+        seed=lookup(within=config, dpath="pan/seed"),
+    message:
+        "Choosing captioned pictures"
+    script:
+        "../scripts/choose_captioned_pictures.py"

@@ -1,7 +1,8 @@
 """Record: the only rules that look inside a model.
 
 In: valid.parquet, pictures. Out: {dataset}/{model}/record/two_stage.safetensors, tokens.parquet
-and gradcam.safetensors.
+and gradcam.safetensors. For Pan et al. 2024 captions, concepts and the best neurons come from the
+same pass: {dataset}/{model}/{captions,record,neurons}/...; models/{model}/neuron_tokens.parquet.
 """
 
 
@@ -90,3 +91,90 @@ rule record_gradcam:
         "Mapping the target words by GradCAM"
     script:
         "../scripts/record_gradcam.py"
+
+
+rule record_concepts:
+    input:
+        checkpoint=model_files,
+        pictures="<results>/{dataset}/pan/pictures.parquet",
+    output:
+        folder=temp(directory("<results>/{dataset}/{model}/record/pan_shards/{shard}")),
+    log:
+        "<logs>/{dataset}/{model}/record_concepts.{shard}.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/record_concepts.{shard}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: lookup(within=config, dpath="compute/threads")
+    resources:
+        gpu=1,
+        mem_mb=model_memory,
+        runtime=model_runtime,
+    params:
+        code=code("record_concepts.py", adapter=True),
+        model=model_row,
+        compute=compute("batch_size"),
+        prompt=pan_prompt,
+        max_new_tokens=lookup(within=config, dpath="pan/max_new_tokens"),
+        root=dataset_root,
+        sites=lookup(within=config, dpath="pan/sites"),
+        top_k=model_constant("top_k"),
+        tagger=lookup(within=config, dpath="pan/tagger"),
+        stanza_models=lookup(within=config, dpath="pan/stanza_models"),
+        seed=lookup(within=config, dpath="pan/seed"),
+        shards=lookup(within=config, dpath="shards"),
+    message:
+        "Captioning with {wildcards.model} and recording its neurons, shard {wildcards.shard}"
+    script:
+        "../scripts/record_concepts.py"
+
+
+rule merge_concepts:
+    input:
+        shards=shards_of("<results>/{dataset}/{model}/record/pan_shards/{shard}"),
+    output:
+        captions="<results>/{dataset}/{model}/captions/pan.parquet",
+        concepts="<results>/{dataset}/{model}/captions/concepts.parquet",
+        exclusions="<results>/{dataset}/{model}/captions/pan_exclusions.parquet",
+        neurons=pan_neurons("plain") + pan_neurons("shuffled"),
+        maps="<results>/{dataset}/{model}/record/pan_maps.safetensors",
+        specificity="<results>/{dataset}/{model}/record/specificity.parquet",
+        cross_scores="<results>/{dataset}/{model}/record/cross_scores.parquet",
+    log:
+        "<logs>/{dataset}/{model}/merge_concepts.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/merge_concepts.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("merge_concepts.py"),
+    message:
+        "Putting the neurons of {wildcards.model} together"
+    script:
+        "../scripts/merge_concepts.py"
+
+
+rule decode_neurons:
+    input:
+        checkpoint=model_files,
+    output:
+        tokens="<results>/models/{model}/neuron_tokens.parquet",
+    log:
+        "<logs>/models/{model}/decode_neurons.log",
+    benchmark:
+        "<benchmarks>/models/{model}/decode_neurons.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: lookup(within=config, dpath="compute/threads")
+    resources:
+        gpu=1,
+        mem_mb=model_memory,
+        runtime=model_runtime,
+    params:
+        code=code("decode_neurons.py", adapter=True),
+        model=model_row,
+        compute=compute(),
+    message:
+        "Decoding every neuron of {wildcards.model}"
+    script:
+        "../scripts/decode_neurons.py"

@@ -36,6 +36,7 @@ from mmneurons.interventions.weight_noise import (
     noised_captions,
     row_noise,
     row_scale,
+    whole_pictures,
 )
 from mmneurons.interventions.weights import changed_rows, changed_rows_each, output_row
 from mmneurons.metrics.naming import named, spans
@@ -655,11 +656,12 @@ def tables():
 
 def test_plan():
     concepts, captions, targets = tables()
-    plans, excluded = plan_edits(concepts, captions, targets, 30, 2, 3, seed=1)
+    plans, excluded = plan_edits(concepts, captions, targets, 30, 3, 2, 3, seed=1)
     says = captions.query("variant == 'plain'").set_index("picture_id")["caption"]
     assert excluded == []
+    # Ten samples with three targets each, one sample after the other.
     assert len({plan.edit_id for plan in plans}) == len(plans) == 30
-    assert len({plan.sample_id for plan in plans[:10]}) == 10
+    assert [len({plan.sample_id for plan in plans[i : i + 3]}) for i in range(0, 30, 3)] == [1] * 10
     for plan in plans:
         assert plan.target not in says[plan.picture_id]
         assert plan.source not in plan.target
@@ -686,13 +688,13 @@ def test_plan():
 
 def test_plan_is_bounded_and_depends_on_names_alone():
     concepts, captions, targets = tables()
-    plans, _ = plan_edits(concepts, captions, targets, 12, 2, 3, seed=1)
+    plans, _ = plan_edits(concepts, captions, targets, 12, 2, 2, 3, seed=1)
     mixed = (table.sample(frac=1, random_state=3) for table in (concepts, captions))
     backwards = dict(reversed(targets.items()))
-    assert plan_edits(*mixed, backwards, 12, 2, 3, seed=1)[0] == plans
-    assert plan_edits(concepts, captions, targets, 7, 2, 3, seed=1)[0] == plans[:7]
-    assert plan_edits(concepts, captions, targets, 12, 2, 3, seed=2)[0] != plans
-    everything, _ = plan_edits(concepts, captions, targets, 1000, 0, 0, seed=1)
+    assert plan_edits(*mixed, backwards, 12, 2, 2, 3, seed=1)[0] == plans
+    assert plan_edits(concepts, captions, targets, 7, 2, 2, 3, seed=1)[0] == plans[:7]
+    assert plan_edits(concepts, captions, targets, 12, 2, 2, 3, seed=2)[0] != plans
+    everything, _ = plan_edits(concepts, captions, targets, 1000, 100, 0, 0, seed=1)
     # Four possible targets for each of ten samples, three for the three with a bear.
     assert len(everything) == 4 * 7 + 3 * 3
     assert all(plan.transfer == plan.locality == () for plan in everything)
@@ -701,21 +703,21 @@ def test_plan_is_bounded_and_depends_on_names_alone():
 def test_sample_without_a_possible_target_is_excluded():
     concepts, captions, targets = tables()
     few = {"clock": targets["clock"], "cartoon": (10, 77)}
-    plans, excluded = plan_edits(concepts, captions, few, 100, 1, 1, seed=1)
+    plans, excluded = plan_edits(concepts, captions, few, 100, 5, 1, 1, seed=1)
     assert sorted(row["sample_id"] for row in excluded) == []
     few = {"clock": targets["clock"]}
-    plans, excluded = plan_edits(concepts, captions, few, 100, 1, 1, seed=1)
+    plans, excluded = plan_edits(concepts, captions, few, 100, 5, 1, 1, seed=1)
     assert {plan.target for plan in plans} == {"clock"}
     assert len(plans) == 8
     assert sorted(row["sample_id"] for row in excluded) == ["5-clock", "8-clock"]
     assert list(excluded[0]) == ["stage", "sample_id", "group", "reason", "detail"]
     # A target that begins with the source's token leaves nothing for the paper's edit.
-    plans, excluded = plan_edits(concepts, captions, {"cartoon": (10, 77)}, 100, 1, 1, seed=1)
+    plans, excluded = plan_edits(concepts, captions, {"cartoon": (10, 77)}, 100, 5, 1, 1, seed=1)
     assert {row["group"] for row in excluded} == {"car"}
     assert "car" not in {plan.source for plan in plans}
-    plans, excluded = plan_edits(concepts, captions, {}, 5, 1, 1, seed=1)
+    plans, excluded = plan_edits(concepts, captions, {}, 5, 5, 1, 1, seed=1)
     assert (plans, len(excluded)) == ([], 10)
-    assert plan_edits(concepts.iloc[:0], captions, targets, 5, 1, 1, seed=1) == ([], [])
+    assert plan_edits(concepts.iloc[:0], captions, targets, 5, 5, 1, 1, seed=1) == ([], [])
 
 
 def test_unknown_targets_are_left_out_with_a_reason(model):
@@ -772,7 +774,7 @@ def try_edits(world, words, n_edits, trial):
     model, prompt, tokens, captions, concepts, _ = world
     known, _ = known_targets(model, prompt["prefix"], words)
     before = dict(zip(captions["picture_id"], captions["caption"], strict=True))
-    plans, _ = plan_edits(concepts, captions, known, n_edits, 1, 2, seed=1)
+    plans, _ = plan_edits(concepts, captions, known, n_edits, 1, 1, 2, seed=1)
     rows = []
     for plan in plans:
         place = Occurrence(
@@ -820,3 +822,15 @@ def test_words_of_several_tokens_are_edited_whole(world):
     assert success["word"] >= 0.5
     assert success["word"] > success["token"] + 0.3
     assert (table.query("kind == 'word'")["n_neurons"] >= 10).sum() >= 4
+
+
+def test_noise_takes_whole_pictures():
+    rows = [(f"p{i}-c{j}", f"p{i}") for i, n in enumerate([1, 3, 2, 4]) for j in range(n)]
+    concepts = pd.DataFrame(rows, columns=["sample_id", "picture_id"])
+    for wanted in range(1, 11):
+        for seed in range(4):
+            chosen = whole_pictures(concepts, wanted, seed)
+            sizes = chosen["picture_id"].value_counts()
+            assert all(sizes[name] == (1, 3, 2, 4)[int(name[1])] for name in sizes.index)
+            assert wanted <= len(chosen) < wanted + 4
+    assert whole_pictures(concepts, 99, 0)["sample_id"].tolist() == sorted(concepts["sample_id"])

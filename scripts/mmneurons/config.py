@@ -75,6 +75,8 @@ def check_config(config: Mapping, root: Path) -> None:
         *_too_few_pictures(config["two_stage"]),
         *_missing_files(config["two_stage"]),
         *_threshold_rows(config["two_stage"]),
+        *_pan(config["pan"], registries),
+        *_missing_folders(config),
     ]
     if problems:
         raise ConfigError(problems)
@@ -134,6 +136,35 @@ def _missing_files(two_stage: Mapping) -> Iterator[str]:
     inpainting = two_stage["inpainting"]
     if inpainting["backend"] == "lama" and not Path(inpainting["lama_model"] or "").is_file():
         yield f"two_stage.inpainting.lama_model: there is no file {inpainting['lama_model']}"
+
+
+def _pan(pan: Mapping, registries: Mapping[str, Mapping]) -> Iterator[str]:
+    """Names that are unknown, and models and data that cannot carry the method."""
+    yield from _wrong_choice(pan["dataset"], registries["datasets"], "pan.dataset")
+    reader = registries["datasets"].get(pan["dataset"], {"reader": "sbu"})["reader"]
+    if reader != "sbu":
+        yield f"pan.dataset: {pan['dataset']} is not a list of captioned pictures (reader: sbu)"
+    for name in pan["models"]:
+        yield from _wrong_choice(name, registries["models"], "pan.models")
+        row = registries["models"].get(name)
+        if row is None:
+            continue
+        for constant in ("top_k", "weight_noise", "edit"):
+            if constant not in row:
+                yield f"pan.models: the row of {name} in resources/models.yaml has no {constant}"
+        prompt = f"{row['family']}.{pan['prompt']}"
+        if prompt not in registries["prompts"]:
+            yield f"pan.prompt: there is no prompt {prompt}, which {name} needs"
+
+
+def _missing_folders(config: Mapping) -> Iterator[str]:
+    """Folders that are named, or that the chosen tagger needs, and that do not exist."""
+    folders = {"metrics.bleurt": config["metrics"]["bleurt"]}
+    if config["pan"]["tagger"] == "stanza":
+        folders["pan.stanza_models"] = config["pan"]["stanza_models"] or ""
+    for key, folder in folders.items():
+        if folder is not None and not Path(folder).is_dir():
+            yield f"{key}: there is no folder {folder or '(none given)'}"
 
 
 def _threshold_rows(two_stage: Mapping) -> Iterator[str]:

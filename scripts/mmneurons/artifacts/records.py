@@ -1,8 +1,9 @@
-"""Recordings of two-stage filtering: shards by concept, and the one file that they make.
+"""Recordings: shards, and the one file that they make.
 
-A shard holds `{group}/{name}` arrays (see `mmneurons.probe.two_stage.record_group`); the merged
-file holds `{name}` with the samples of all groups one after the other, in the order of
-`facts["sample_ids"]`, and what belongs to a concept as `{name}/{group}`.
+A shard of two-stage filtering holds `{group}/{name}` arrays (see
+`mmneurons.probe.two_stage.record_group`); the merged file holds `{name}` with the samples of all
+groups one after the other, in the order of `facts["sample_ids"]`, and what belongs to a concept as
+`{name}/{group}`.
 """
 
 from __future__ import annotations
@@ -31,3 +32,14 @@ def merge_records(shards: Iterable[str | Path], groups: Sequence[str], path: str
             tensors[name] = np.concatenate(list(parts.values()))
     sample_ids = [s for group in groups for s in of_group[group].facts["sample_ids"][group]]
     write_tensors(tensors, path, {**files[0].facts, "sample_ids": sample_ids})
+
+
+def merge_maps(shards: Iterable[str | Path], path: str | Path) -> None:
+    """Put shards of `{name}`, `samples x ...`, together, sorted by `facts["sample_ids"]`."""
+    files = [TensorFile(shard) for shard in shards]
+    sample_ids = np.array([s for file in files for s in file.facts["sample_ids"]], dtype=str)
+    order = np.argsort(sample_ids, kind="stable")
+    tensors = {
+        name: np.concatenate([file[name] for file in files])[order] for name in files[0].names
+    }
+    write_tensors(tensors, path, {**files[0].facts, "sample_ids": sample_ids[order].tolist()})

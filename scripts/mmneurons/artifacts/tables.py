@@ -45,6 +45,15 @@ def read_tables(paths: Iterable[str | Path], sort: list[str]) -> pd.DataFrame:
     return together.sort_values(sort, kind="stable", ignore_index=True)
 
 
+def read_neurons(paths: Iterable[str | Path]) -> pd.DataFrame:
+    """Neuron tables one after the other, with method, site and variant, which their names hold."""
+    tables = []
+    for path in paths:
+        method, site, variant, _ = Path(path).name.split(".")
+        tables.append(read_table(path).assign(method=method, site=site, variant=variant))
+    return pd.concat(tables, ignore_index=True)
+
+
 def write_csv(table: pd.DataFrame, path: str | Path) -> None:
     """Write CSV without an index, floats with seven significant digits."""
     with atomic(path) as temporary:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice, product, zip_longest
+from itertools import chain, islice, product
 
 import numpy as np
 import pandas as pd
@@ -98,6 +98,7 @@ def plan_edits(
     captions: pd.DataFrame,
     targets: Mapping[str, tuple[int, ...]],
     n_edits: int,
+    n_targets: int,
     n_transfer: int,
     n_locality: int,
     seed: int,
@@ -106,20 +107,19 @@ def plan_edits(
 
     concepts, captions: their tables, of which the plain rows are used; targets: tokens of the words
     to choose from. A target is not named by the picture's caption and begins with another token
-    than the source. Every sample gets one target before any gets a second. The order of samples,
-    of a sample's targets and of pictures is by hash, so it depends on neither table's order.
+    than the source. Each sample in turn gets up to `n_targets`, as in the paper's tables. The order
+    of samples, of a sample's targets and of pictures is by hash, so it depends on neither table's
+    order.
     A sample without any possible target is excluded.
     """
     concepts = concepts[concepts["variant"] == "plain"]
     captions = captions[captions["variant"] == "plain"].set_index("picture_id")
     samples = sorted(concepts.itertuples(), key=lambda row: _order(seed, row.sample_id))
-    choices = [
-        _possible_pairs(row, captions.at[row.picture_id, "caption"], targets, seed)
-        for row in samples
-    ]
-    first = [next(choice, None) for choice in choices]
-    further = (pair for turn in zip_longest(*choices) for pair in turn)
-    pairs = islice((pair for pair in chain(first, further) if pair is not None), n_edits)
+    choices = []
+    for row in samples:
+        possible = _possible_pairs(row, captions.at[row.picture_id, "caption"], targets, seed)
+        choices.append(list(islice(possible, n_targets)))
+    pairs = islice(chain.from_iterable(choices), n_edits)
     says: dict[str, dict[str, bool]] = {}
     planned = []
     for row, target in pairs:
@@ -131,8 +131,8 @@ def plan_edits(
         )
     excluded = [
         _exclusion(row.sample_id, row.group, "no possible target", "")
-        for row, pair in zip(samples, first, strict=True)
-        if pair is None
+        for row, pairs_of_row in zip(samples, choices, strict=True)
+        if not pairs_of_row
     ]
     return [PlannedEdit(**plan) for plan in planned], excluded
 

@@ -28,6 +28,19 @@ class WeightNoiseSettings:
     seed: int
 
 
+def whole_pictures(concepts: pd.DataFrame, n_samples: int, seed: int) -> pd.DataFrame:
+    """Concepts of a random order of pictures, all of a picture, until there are `n_samples`.
+
+    concepts: sample_id, picture_id. The last picture is taken whole, so there may be a few more.
+    """
+    pictures = np.random.default_rng(seed).permutation(sorted(concepts["picture_id"].unique()))
+    counts = concepts["picture_id"].value_counts()
+    before = counts.reindex(pictures).cumsum().shift(fill_value=0)
+    kept = before.index[before < n_samples]
+    rows = concepts[concepts["picture_id"].isin(set(kept))]
+    return rows.sort_values("sample_id", kind="stable", ignore_index=True)
+
+
 def disturbed_sets(
     neurons: pd.DataFrame, units_per_layer: int, seeds: int, seed: int
 ) -> dict[str, list[NeuronSet]]:
