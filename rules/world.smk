@@ -50,8 +50,88 @@ rule train_world_text_encoder:
         "../scripts/train_world_text_encoder.py"
 
 
+rule train_world_clip:
+    input:
+        tokenizer="results/world/models/minigpt4-world",
+    output:
+        model=directory("results/world/models/clip-world"),
+    log:
+        "results/world/logs/train_world_clip.log",
+    benchmark:
+        "results/world/benchmarks/train_world_clip.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 2
+    params:
+        code=code("train_world_clip.py"),
+        seed=WORLD["seed"],
+        model=WORLD["clip-world"],
+        threads=2,
+    message:
+        "Training the world's CLIP"
+    script:
+        "../scripts/train_world_clip.py"
+
+
+rule train_world_captioner:
+    input:
+        tower="results/world/models/clip-world",
+        decoder="results/world/models/minigpt4-world",
+    output:
+        model=directory("results/world/models/{model}"),
+    log:
+        "results/world/logs/train_world_captioner.{model}.log",
+    benchmark:
+        "results/world/benchmarks/train_world_captioner.{model}.tsv"
+    wildcard_constraints:
+        model="llava-world|mplug-owl2-world",
+    conda:
+        "../envs/torch.yaml"
+    threads: 2
+    params:
+        code=code("train_world_captioner.py"),
+        seed=WORLD["seed"],
+        family=lambda wildcards: MODELS[wildcards.model]["family"],
+        model=lambda wildcards: WORLD[wildcards.model],
+        prompt=lambda wildcards: PROMPTS[WORLD[wildcards.model]["prompt"]],
+        threads=2,
+    message:
+        "Training the world's {wildcards.model}"
+    script:
+        "../scripts/train_world_captioner.py"
+
+
+rule train_world_instructblip:
+    input:
+        decoder="results/world/models/minigpt4-world",
+        qformer_tokenizer="results/world/models/text-encoder-world",
+    output:
+        model=directory("results/world/models/instructblip-world"),
+    log:
+        "results/world/logs/train_world_instructblip.log",
+    benchmark:
+        "results/world/benchmarks/train_world_instructblip.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 2
+    params:
+        code=code("train_world_instructblip.py"),
+        seed=WORLD["seed"],
+        model=WORLD["instructblip-world"],
+        prompt=PROMPTS[WORLD["instructblip-world"]["prompt"]],
+        threads=2,
+    message:
+        "Training the world's InstructBLIP"
+    script:
+        "../scripts/train_world_instructblip.py"
+
+
 rule train_world_models:
     # Every tiny model anew.
     input:
         "results/world/models/minigpt4-world",
+        "results/world/models/clip-world",
+        "results/world/models/llava-world",
+        "results/world/models/mplug-owl2-world",
+        "results/world/models/instructblip-world",
         "results/world/models/text-encoder-world",

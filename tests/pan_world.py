@@ -217,12 +217,12 @@ def edits(model):
                     said = target if method == "contribution" else source
                     rows.append(
                         (f"{name}-{source}-to-{target}", f"{name}-{source}", source, target, kind,
-                         method, seed, picture, role, 5, 2, 0.1, 0.01,
+                         method, seed, picture, role, 5, 2, 0.1,
                          caption(CONCEPTS[model][picture]), f"{PREFIX} a {said} {kind} {seed}")
                     )  # fmt: skip
     columns = [
         "edit_id", "sample_id", "source", "target", "kind", "method", "seed", "picture_id", "role",
-        "n_neurons", "n_unedited", "beta", "seconds", "caption_before", "caption",
+        "n_neurons", "n_unedited", "beta", "caption_before", "caption",
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
 

@@ -13,9 +13,10 @@ from safetensors.numpy import load_file
 
 from mmneurons.artifacts.files import atomic, read_json, write_json
 from mmneurons.artifacts.neurons import Neuron
-from mmneurons.artifacts.records import merge_records
+from mmneurons.artifacts.records import merge_maps, merge_records
 from mmneurons.artifacts.tables import (
     read_facts,
+    read_neurons,
     read_table,
     read_tables,
     write_csv,
@@ -344,3 +345,34 @@ def test_log_holds_what_is_said(tmp_path):
     assert "complained\n" in text
     assert "squares: 100%" in text
     assert "3/3" in text
+
+
+def test_maps_do_not_depend_on_how_samples_were_dealt(tmp_path):
+    rng = np.random.default_rng(5)
+    values = {name: rng.standard_normal((3, 4)).astype(np.float16) for name in "dacb"}
+
+    def merged(*shards):
+        for place, names in enumerate(shards):
+            maps = np.stack([values[name] for name in names]) if names else np.zeros((0, 3, 4))
+            facts = {"sample_ids": list(names), "top_k": [1]}
+            write_tensors({"act/maps": maps.astype(np.float16)}, tmp_path / f"{place}", facts)
+        merge_maps([tmp_path / f"{place}" for place in range(len(shards))], tmp_path / "all")
+        return (tmp_path / "all").read_bytes(), TensorFile(tmp_path / "all")
+
+    one, file = merged("dacb")
+    assert file.facts == {"sample_ids": ["a", "b", "c", "d"], "top_k": [1]}
+    assert np.array_equal(file["act/maps"], np.stack([values[name] for name in "abcd"]))
+    assert merged("ad", "", "cb")[0] == one
+
+
+def test_neuron_tables_are_read_with_what_their_names_hold(tmp_path):
+    for name, unit in (("contribution.act.plain", 7), ("attribution.pre.shuffled", 9)):
+        write_table(pd.DataFrame({"unit": [unit]}), tmp_path / f"{name}.parquet")
+    paths = [
+        tmp_path / "contribution.act.plain.parquet",
+        tmp_path / "attribution.pre.shuffled.parquet",
+    ]
+    assert read_neurons(paths).to_dict("records") == [
+        {"unit": 7, "method": "contribution", "site": "act", "variant": "plain"},
+        {"unit": 9, "method": "attribution", "site": "pre", "variant": "shuffled"},
+    ]

@@ -20,6 +20,7 @@ import yaml
 REPOSITORY = Path(__file__).parents[1]
 SMOKE = ["--configfile", "presets/smoke.yaml"]  # after the targets: it takes all that follow
 RESULTS = "results/smoke/coco-world/minigpt4-world"
+PAN = "results/smoke/sbu-world/llava-world"
 
 
 def snakemake(folder, *arguments, check=True):
@@ -48,7 +49,7 @@ def planned(folder, *arguments):
         assert "Nothing to be done" in text, text[-3000:]
         return {}
     rows = (line.split() for line in table[1].splitlines())
-    targets = {"all", "two_stage", "demo"}
+    targets = {"all", "two_stage", "pan", "demo"}
     return {name: int(count) for name, count in rows if name not in targets}
 
 
@@ -186,15 +187,17 @@ def test_shards_do_not_change_a_byte(finished, tmp_path):
     targets = [
         f"{RESULTS}/metrics/two_stage/suppression.act.main.csv",
         f"{RESULTS}/record/tokens.parquet",
+        *(f"{PAN}/metrics/pan/{name}.csv" for name in ("invariance", "weight_noise", "edits")),
+        f"{PAN}/record/pan_maps.safetensors",
     ]
     snakemake(folder, *targets, *arguments)
     compared = 0
-    for path in sorted((folder / RESULTS).rglob("*")):
+    for path in sorted(path for part in (RESULTS, PAN) for path in (folder / part).rglob("*")):
         if path.is_file():
             twin = finished / path.relative_to(folder)
             assert path.read_bytes() == twin.read_bytes(), path.name
             compared += 1
-    assert compared >= 12
+    assert compared >= 32
 
 
 def test_full_recording_leads_to_the_same_selection(finished, tmp_path):
@@ -216,6 +219,10 @@ def test_full_recording_leads_to_the_same_selection(finished, tmp_path):
         ({"two_stage": {"model": "minigpt4-wrld"}}, ["minigpt4-wrld", "minigpt4-world"]),
         ({"two_stage": {"noise": {"draws": 0}}}, ["two_stage.noise.draws", "at least 1"]),
         ({"two_stage": {"sites": ["acts"]}}, ["two_stage.sites", "act"]),
+        ({"pan": {"models": ["lava-world"]}}, ["pan.models", "llava-world"]),
+        ({"pan": {"dataset": "coco-world"}}, ["pan.dataset", "coco-world", "sbu"]),
+        ({"pan": {"tagger": "stanza"}}, ["pan.stanza_models"]),
+        ({"metrics": {"bleurt": "nowhere"}}, ["metrics.bleurt", "nowhere"]),
     ],
 )
 def test_bad_configuration_is_named_before_anything_runs(finished, settings, words):

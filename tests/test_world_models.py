@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from transformers import AutoTokenizer, CLIPModel
 
 from mmneurons.models.captions import fill_prompt
 from mmneurons.models.registry import load_model, read_registry
-from mmneurons.world.train_minigpt4 import evaluate
+from mmneurons.world.train_clip import retrieval
+from mmneurons.world.training import evaluate
 
 REPOSITORY = Path(__file__).parents[1]
 MODELS = REPOSITORY / "resources" / "models"
@@ -58,7 +60,29 @@ def test_world_has_enough_neurons_and_split_names(minigpt4):
     assert all(minigpt4.tokenizer.unk_token not in minigpt4.tokenizer.tokenize(n) for n in names)
 
 
-def test_training_is_reported():
-    facts = json.loads((MODELS / "minigpt4-world/training.json").read_text())
+def test_clip_tells_new_pictures_apart():
+    clip = CLIPModel.from_pretrained(MODELS / "clip-world")
+    tokenizer = AutoTokenizer.from_pretrained(MODELS / "clip-world")
+    found = retrieval(clip, tokenizer, 128, seed=77)
+    assert found["caption_of_picture"] >= 0.95
+    assert found["picture_of_caption"] >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt"),
+    [("llava-world", "llava.few-words"), ("mplug-owl2-world", "mplug_owl2.few-words")],
+)
+def test_few_words_name_objects_of_new_pictures(name, prompt, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    model = load_model(read_registry("resources/models.yaml")[name], "cpu", "float32")
+    row = yaml.safe_load((REPOSITORY / "resources/prompts.yaml").read_text())[prompt]
+    found = evaluate(model, fill_prompt(row), n=64, seed=77, prefix=row["prefix"])
+    assert found["recall"] >= 0.95
+    assert found["precision"] >= 0.95
+
+
+@pytest.mark.parametrize("name", ["minigpt4-world", "llava-world", "mplug-owl2-world"])
+def test_training_is_reported(name):
+    facts = json.loads((MODELS / name / "training.json").read_text())
     assert facts["new_pictures"]["recall"] >= 0.95
     assert facts["new_pictures"]["precision"] >= 0.95

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -153,8 +152,8 @@ def edited_captions(
     neurons: those of the sample by contribution, rows (layer, unit), best first. Random controls
     have as many neurons from the same layers, their activations are read at the same position, and
     a beta relative to the median is relative to their own. All pictures of an edit are one batch.
-    Yields rows of edits.parquet; `seconds` is the whole edit, reading of activations included;
-    `beta` is that of the first token; the numbers of neurons are sums over tokens.
+    Yields rows of edits.parquet; `beta` is that of the first token; the numbers of neurons are sums
+    over tokens.
     """
     occurrence = Occurrence(
         image_tokens=image_tokens[plan.picture_id],
@@ -168,7 +167,6 @@ def edited_captions(
         choose = partial(_best, model, neurons[: trial.n_neurons], trial.n_neurons)
         if method == "random":
             choose = partial(_random, choose, [trial.seed, draw, *plan.sample_id.encode()])
-        started = time.perf_counter()
         edits = find_edits(
             model,
             occurrence,
@@ -189,7 +187,6 @@ def edited_captions(
             "n_neurons": sum(len(edit.neurons) for edit in edits),
             "n_unedited": sum(edit.n_unedited for edit in edits),
             "beta": edits[0].beta if edits else float("nan"),
-            "seconds": time.perf_counter() - started,
         }
         tokens = torch.stack([image_tokens[name] for name in plan.roles])
         with edited(model, edits):
