@@ -47,6 +47,7 @@ rule demo:
     default_target: True
     input:
         TWO_STAGE_FIGURES,
+        PAN_HEADLINE,
 
 
 rule two_stage:

@@ -82,7 +82,9 @@ def dataset_root(wildcards):
 def model_files(wildcards):
     """The files of the checkpoint, so that another checkpoint re-runs what it made."""
     folder = Path(MODELS[wildcards.model]["path"])
-    weights = sorted(str(path) for path in folder.glob("*.safetensors"))
+    weights = sorted(
+        str(path) for end in ("safetensors", "bin") for path in folder.glob(f"*.{end}")
+    )
     return [str(folder / "config.json"), *weights]
 
 

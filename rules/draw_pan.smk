@@ -111,6 +111,9 @@ PAN_FIGURES = [
 ]
 
 
+PAN_HEADLINE = [f"<results>/figures/pan/table1.{end}" for end in (*FORMATS, "csv")]
+
+
 def pan_inputs(wildcards):
     """What an item reads, and what the line at its foot counts."""
     reads, _ = PAN_ITEMS[wildcards.item]
@@ -132,7 +135,7 @@ def pan_caption(wildcards):
 
 
 def pan_title(wildcards):
-    return pan_caption(wildcards).split("\n", 1)[0]
+    return pan_caption(wildcards).split("\n", 1)[0].removesuffix(".")
 
 
 def pan_label(wildcards):
