@@ -11,7 +11,8 @@ from mmneurons.console import log_to, progress
 from mmneurons.models.captions import fill_prompt
 from mmneurons.world.grammar import world_text
 from mmneurons.world.tokenizer import train_tokenizer
-from mmneurons.world.train_minigpt4 import evaluate, train
+from mmneurons.world.train_minigpt4 import train
+from mmneurons.world.training import evaluate
 
 log_to(snakemake.log[0])
 p = snakemake.params

@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import types
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -336,7 +337,7 @@ def test_rows_of_the_registries_are_described():
 def test_categories_of_the_world_are_those_that_it_draws():
     from mmneurons.world.vocabulary import CATEGORIES, HELD_OUT
 
-    (table,) = tables(PAGES["docs/world.md"])
+    (table,) = [t for t in tables(PAGES["docs/world.md"]) if t[0][0] == "super-category"]
     for column, categories in ((1, CATEGORIES), (2, HELD_OUT)):
         by_super = {row[0]: row[column].split(", ") for row in table[1:] if row[column]}
         said = {(group, name) for group, names in by_super.items() for name in names}
@@ -366,19 +367,30 @@ def test_named_parameters_exist(model):
 
 
 def test_reasons_of_exclusion_are_those_that_are_given():
-    (table,) = [t for t in tables(PAGES["docs/artifacts.md"]) if t[0][0] == "reason"]
-    said = {(row[0].strip("`"), row[1]) for row in table[1:]}
-    given = set()
-    for stage, name in (
-        ("prepare", "scripts/mmneurons/datasets/coco.py"),
-        ("validity", "scripts/mmneurons/datasets/validity.py"),
-        ("select", "scripts/collect_exclusions.py"),
-    ):
-        for node in ast.walk(ast.parse((REPOSITORY / name).read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                if re.fullmatch(r"[a-z]+(-[a-z]+)+|crowd", node.value) and node.value != "utf-8":
-                    given.add((node.value, stage))
-    assert said == given
+    assert reasons_described("reason") == {
+        *reasons_given("prepare", "scripts/mmneurons/datasets/coco.py"),
+        *reasons_given("validity", "scripts/mmneurons/datasets/validity.py"),
+        *reasons_given("select", "scripts/collect_exclusions.py"),
+    }
+    words = r"(target|no)( [a-z]+)+"
+    assert reasons_described("why") == {
+        *reasons_given("prepare", "scripts/mmneurons/datasets/sbu.py"),
+        *reasons_given("nouns", "scripts/mmneurons/datasets/nouns.py"),
+        *reasons_given("edits", "scripts/mmneurons/interventions/edited_captions.py", words),
+    }
+
+
+def reasons_described(head):
+    """Pairs of reason and stage of the table with this head."""
+    (table,) = [t for t in tables(PAGES["docs/artifacts.md"]) if t[0][0] == head]
+    return {(row[0].strip("`"), row[1]) for row in table[1:]}
+
+
+def reasons_given(stage, name, pattern=r"[a-z]+(-[a-z]+)+|crowd|placeholder"):
+    """The same of a source file: its strings that fit a pattern are reasons."""
+    nodes = ast.walk(ast.parse((REPOSITORY / name).read_text()))
+    strings = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    return {(text, stage) for text in strings if re.fullmatch(pattern, text)}
 
 
 # ------------------------------------------------------------------------------------ artifacts
@@ -440,6 +452,15 @@ def little_coco(root):
     return list(names.values())
 
 
+PROMPT = {
+    "template": "[INST] <ImageHere> {instruction} [/INST] {prefix}",
+    "instruction": "Describe this image",
+    "prefix": "The image shows a",
+}
+RUN, BASE = "results/{run}", "results/{run}/{dataset}"
+BY_MODEL = f"{BASE}/{{model}}"
+
+
 @pytest.fixture(scope="module")
 def written(model, tmp_path_factory):
     """Tables, CSV tables and recordings by the paths of docs/artifacts.md.
@@ -462,7 +483,7 @@ def written(model, tmp_path_factory):
     from mmneurons.metrics.naming import mark_hits
     from mmneurons.metrics.similarity_table import similarity_table
     from mmneurons.metrics.suppression import suppression_table
-    from mmneurons.models.captions import caption_text
+    from mmneurons.models.captions import caption_text, fill_prompt
     from mmneurons.probe.decode import unit_tokens
     from mmneurons.probe.two_stage import Case, record_group
 
@@ -470,15 +491,10 @@ def written(model, tmp_path_factory):
     categories = little_coco(root)
     groups = categories[:2]
     samples, too_few = object_samples(root, "val2017", groups, 3, seed=0, check=True)
-    prompt = {
-        "template": "[INST] <ImageHere> {instruction} [/INST] {prefix}",
-        "instruction": "Describe this image",
-        "prefix": "The image shows a",
-    }
 
     def caption(picture_id, words):
         ids = model.tokenizer(words, add_special_tokens=False).input_ids
-        return {"picture_id": picture_id, **caption_text(model, prompt["prefix"], ids)}
+        return {"picture_id": picture_id, **caption_text(model, PROMPT["prefix"], ids)}
 
     captions = pd.DataFrame(
         row
@@ -499,7 +515,7 @@ def written(model, tmp_path_factory):
             for picture, s in zip(pictures, own.itertuples(), strict=True)
         ]
         sites = ["act", "post"]
-        text = prompt["template"].format(**prompt)
+        text = fill_prompt(PROMPT)
         recorded = record_group(model, text, cases, sites, 40, 4)
         full = record_group(model, text, cases[:1], sites, 40, 4, full=True)
         tokens += unit_tokens(model, group, [recorded["act/map_units"]], k=10)
@@ -541,7 +557,7 @@ def written(model, tmp_path_factory):
         if chosen.sample_id in image_tokens
         for row in noisy_captions(
             model,
-            prompt,
+            PROMPT,
             image_tokens,
             dict(zip(evaluated["sample_id"], evaluated["group"], strict=True)),
             chosen,
@@ -567,21 +583,19 @@ def written(model, tmp_path_factory):
     maps = two_stage.object_maps(valid, neurons, decoded, record, gradcam, "act", groups)
     paper = pd.read_csv(REPOSITORY / "resources/thresholds/two_stage_paper.csv")
     captions_data = tables.captions_data(valid, noise, unfit, groups, methods)
-    base, by_model = "results/{run}/{dataset}", "results/{run}/{dataset}/{model}"
-    figures = "results/{run}/figures/two_stage"
-    metrics = f"{by_model}/metrics/two_stage"
+    figures, metrics = f"{RUN}/figures/two_stage", f"{BY_MODEL}/metrics/two_stage"
     return types.SimpleNamespace(
         parquet={
-            f"{base}/two_stage/samples.parquet": samples,
-            f"{base}/two_stage/exclusions.parquet": too_few,
-            f"{by_model}/captions/exclusions.parquet": unfit,
+            f"{BASE}/two_stage/samples.parquet": samples,
+            f"{BASE}/two_stage/exclusions.parquet": too_few,
+            f"{BY_MODEL}/captions/exclusions.parquet": unfit,
             f"{metrics}/exclusions.parquet": unfit,
-            f"{by_model}/captions/captions.parquet": captions,
-            f"{by_model}/captions/valid.parquet": valid,
-            f"{by_model}/record/tokens.parquet": decoded,
-            f"{by_model}/neurons/{{method}}.{{site}}.{{variant}}.parquet": random,
-            f"{by_model}/neurons/thresholds.{{site}}.{{variant}}.parquet": thresholds,
-            f"{by_model}/interventions/noise.{{site}}.{{part}}.parquet": noise,
+            f"{BY_MODEL}/captions/captions.parquet": captions,
+            f"{BY_MODEL}/captions/valid.parquet": valid,
+            f"{BY_MODEL}/record/tokens.parquet": decoded,
+            f"{BY_MODEL}/neurons/{{method}}.{{site}}.{{variant}}.parquet": random,
+            f"{BY_MODEL}/neurons/thresholds.{{site}}.{{variant}}.parquet": thresholds,
+            f"{BY_MODEL}/interventions/noise.{{site}}.{{part}}.parquet": noise,
             f"{metrics}/hits.{{site}}.{{part}}.parquet": hits,
         },
         without_seed=[neurons, attribution],
@@ -612,16 +626,259 @@ def written(model, tmp_path_factory):
     )
 
 
-def test_columns_of_parquet_tables(written, tmp_path):
+def little_sbu(root, pictures):
+    """A list of some pictures, and one whose address is dead."""
+    (root / "images").mkdir(parents=True)
+    for number, picture in enumerate(pictures):
+        picture.save(root / f"images/{number:09d}.jpg", quality=95)
+    captions = ["a picture"] * (len(pictures) + 1)
+    content = {"captions": captions, "image_urls": captions, "user_ids": captions}
+    (root / "sbu-captions-all.json").write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def pan(model, pictures, tmp_path_factory):
+    """The same of Pan et al. 2024: recorded, changed, measured and drawn with the random model."""
+    from mmneurons.artifacts.tables import read_neurons, write_table
+    from mmneurons.artifacts.tensors import TensorFile, write_tensors
+    from mmneurons.datasets.nouns import concepts_of
+    from mmneurons.datasets.sbu import sbu_pictures
+    from mmneurons.probe.contribution import PanSettings, record_pictures
+    from mmneurons.probe.decode import neuron_tokens
+
+    root = tmp_path_factory.mktemp("pan")
+    little_sbu(root, pictures[:8])
+    chosen, unusable = sbu_pictures(root, 9)
+    nouns = partial(concepts_of, prefix=PROMPT["prefix"])
+    batches = [[(row.picture_id, root / row.file) for row in chosen.itertuples()]]
+    recorded = record_pictures(model, PROMPT, batches, nouns, PanSettings(10, TOP_K, 0))
+    # Captions of one word, of which some are no noun.
+    brief = record_pictures(model, PROMPT, batches, nouns, PanSettings(1, [1], 0, maps=False))
+    for name, table in recorded.tables.items():
+        write_table(table, root / f"{name}.parquet")
+    write_tensors(recorded.maps, root / "pan_maps.safetensors", recorded.facts)
+    made = {
+        "pictures": chosen,
+        "captions": recorded.tables["captions/pan"],
+        "concepts": recorded.tables["captions/concepts"],
+        "specificity": recorded.tables["record/specificity"],
+        "cross_scores": recorded.tables["record/cross_scores"],
+        "tokens": neuron_tokens(model),
+        "plain": read_neurons(sorted((root / "neurons").glob("*.plain.parquet"))),
+        "shuffled": read_neurons(sorted((root / "neurons").glob("*.shuffled.parquet"))),
+        "maps": TensorFile(root / "pan_maps.safetensors"),
+    }
+    made["noise"] = captions_under_weight_noise(model, root, made)
+    made["edits"], impossible = captions_under_edits(model, root, made)
+    left_out = [unusable, brief.tables["exclusions"], impossible]
+    made["exclusions"] = pd.concat(left_out, ignore_index=True)
+    csv = measures_of_pan(made)
+    neurons = [t for name, t in recorded.tables.items() if name.startswith("neurons/")]
+    return types.SimpleNamespace(
+        parquet={
+            f"{BASE}/pan/pictures.parquet": chosen,
+            f"{BASE}/pan/exclusions.parquet": unusable,
+            f"{BY_MODEL}/captions/pan_exclusions.parquet": brief.tables["exclusions"],
+            f"{BY_MODEL}/metrics/pan/exclusions.parquet": made["exclusions"],
+            f"{BY_MODEL}/captions/pan.parquet": made["captions"],
+            f"{BY_MODEL}/captions/concepts.parquet": made["concepts"],
+            f"{BY_MODEL}/record/specificity.parquet": made["specificity"],
+            f"{BY_MODEL}/record/cross_scores.parquet": made["cross_scores"],
+            f"{RUN}/models/{{model}}/neuron_tokens.parquet": made["tokens"],
+            f"{BY_MODEL}/interventions/weight_noise.parquet": made["noise"],
+            f"{BY_MODEL}/interventions/edits.parquet": made["edits"],
+        },
+        csv={f"{BY_MODEL}/metrics/pan/{name}.csv": table for name, table in csv.items()}
+        | {f"{RUN}/figures/pan/{n}.csv": t for n, t in figures_of_pan(made, csv).items()},
+        without_seed=neurons,
+        maps=made["maps"],
+        exclusions=made["exclusions"],
+    )
+
+
+TOP_K = [1, 3, 6]
+
+
+def captions_under_weight_noise(model, root, made):
+    """All concepts of one picture, its two best neurons each."""
+    from mmneurons.datasets.pictures import read_picture
+    from mmneurons.interventions.weight_noise import (
+        WeightNoiseSettings,
+        disturbed_sets,
+        noised_captions,
+        whole_pictures,
+    )
+
+    samples = whole_pictures(made["concepts"].query("variant == 'plain'"), 1, 0)
+    neurons = made["plain"].query("method == 'contribution' and site == 'act' and rank < 2")
+    neurons = neurons[neurons["sample_id"].isin(set(samples["sample_id"]))]
+    sets = disturbed_sets(neurons, 40, 1, 0)
+    captions = made["captions"].query("variant == 'plain'").set_index("picture_id")["caption"]
+    files = made["pictures"].set_index("picture_id")["file"]
+    settings = WeightNoiseSettings([1.0, 2.0], "row", 1, 0)
+    return pd.DataFrame(
+        row
+        for sample in samples.itertuples()
+        for row in noised_captions(
+            model,
+            PROMPT,
+            model.embed_pictures([read_picture(root / files[sample.picture_id])]),
+            sample.picture_id,
+            captions[sample.picture_id],
+            sets[sample.sample_id],
+            settings,
+            8,
+            10,
+        )
+    )
+
+
+def captions_under_edits(model, root, made):
+    """One edit that has a picture of every role, and what was left out of the edits."""
+    from mmneurons.datasets.pictures import read_picture
+    from mmneurons.interventions.edit import EditSettings
+    from mmneurons.interventions.edited_captions import (
+        EditTrial,
+        edited_captions,
+        known_targets,
+        plan_edits,
+    )
+
+    targets, unknown = known_targets(model, PROMPT["prefix"], ["car", "zeppelin"])
+    plans, impossible = plan_edits(made["concepts"], made["captions"], targets, 99, 1, 1, 1, 0)
+    plan = next(plan for plan in plans if plan.transfer and plan.locality)
+    files = made["pictures"].set_index("picture_id")["file"]
+    shown = model.embed_pictures([read_picture(root / files[name]) for name in plan.roles])
+    own = made["plain"].query("method == 'contribution' and site == 'act'")
+    own = own[own["sample_id"] == plan.sample_id]
+    rows = edited_captions(
+        model,
+        PROMPT,
+        dict(zip(plan.roles, shown, strict=True)),
+        made["captions"].query("variant == 'plain'").set_index("picture_id")["caption"],
+        plan,
+        own[["layer", "unit"]].to_numpy(),
+        EditTrial(EditSettings(1.0, "median", 0.01, 20), "act", 3, ["token", "word"], 1, 0),
+        10,
+    )
+    edits = pd.DataFrame(rows)
+    # The order in which scripts/edit_concepts.py writes them.
+    first = ["edit_id", "sample_id", "source", "target", "kind", "method", "seed", "picture_id"]
+    columns = [*first, "role", *(name for name in edits if name not in {*first, "role"})]
+    return edits[columns], pd.DataFrame([*unknown, *impossible])
+
+
+def measures_of_pan(made):
+    """The CSV tables of measures by name."""
+    from mmneurons.metrics.edits import edits_table
+    from mmneurons.metrics.invariance import cross_image_table, region_invariance_table
+    from mmneurons.metrics.semantics import sensitivity_table
+    from mmneurons.metrics.specificity import specificity_table
+    from mmneurons.metrics.weight_noise import weight_noise_table
+
+    def sensitivity(metric, similarity, encoder):
+        plain, tokens = made["plain"], made["tokens"]
+        return sensitivity_table(plain, tokens, metric, similarity, encoder, 3, 5)
+
+    plain = made["plain"]
+    concepts = made["concepts"].query("variant == 'plain'")
+    return {
+        "sensitivity.encoder": pd.concat(
+            sensitivity(metric, lambda candidates, _: np.zeros(len(candidates)), "none")
+            for metric in ("bertscore", "moverscore")
+        ),
+        "sensitivity.bleurt": sensitivity("bleurt", None, ""),
+        "invariance": region_invariance_table(plain, made["shuffled"], TOP_K),
+        "cross_image": cross_image_table(plain, TOP_K, [2]),
+        "specificity": specificity_table(made["specificity"]),
+        "weight_noise": weight_noise_table(made["noise"], concepts, PROMPT["prefix"]),
+        "edits": edits_table(made["edits"], concepts, PROMPT["prefix"]),
+    }
+
+
+def figures_of_pan(made, csv):
+    """The data of all figures and tables by name, of one model."""
+    from mmneurons.figures import (
+        pan,
+        pan_changes,
+        pan_matrices,
+        pan_pictures,
+        pan_supplement,
+        pan_tables,
+    )
+    from mmneurons.figures.pan_inputs import by_model
+
+    def of_model(table):
+        return by_model(["tiny"], [table])
+
+    def neurons(table, method, site="act"):
+        return of_model(made[table].query(f"method == '{method}' and site == '{site}'"))
+
+    names = ("captions", "concepts", "tokens", "noise", "edits", "exclusions")
+    captions, concepts, tokens, noise, edits, exclusions = (of_model(made[name]) for name in names)
+    rates = {name: of_model(table) for name, table in csv.items()}
+    pictures, best = made["pictures"], neurons("plain", "contribution")
+    context = (captions, concepts, pictures)
+    maps = pan_pictures.concept_maps({"tiny": made["maps"]}, *context, "act")
+    cross_image = pan.cross_image_data(rates["cross_image"], concepts, "act", [2], [3])
+    matrices = pan_matrices.matrices_data(of_model(made["cross_scores"]), *context, "act")
+    on_pictures = pan_pictures.maps_data(maps, {entry.picture_id: (40, 50) for entry in maps})
+    under_noise = pan_changes.noise_data(noise, pictures, rates["weight_noise"])
+    under_edits = pan_changes.edits_data(edits, pictures, rates["edits"])
+    attribution = neurons("plain", "attribution", "pre")
+    return {
+        "figure2": pan.layers_data(best, TOP_K),
+        "figure3": pan.invariance_data(
+            rates["invariance"], "act", {"tiny": made["maps"].facts["n_units"]}
+        ),
+        "figure4": cross_image,
+        "figure5": matrices,
+        "figure6": cross_image,
+        "figure7": matrices,
+        "table1": on_pictures,
+        "table2": pan_tables.methods_data(
+            best, attribution, neurons("plain", "activation"), tokens, *context
+        ),
+        "table3": pan_tables.sensitivity_data(
+            rates["sensitivity.encoder"], rates["sensitivity.bleurt"], "act"
+        ),
+        "table4": pan_tables.specificity_data(rates["specificity"], "act"),
+        "table5": under_noise,
+        "table6": under_edits,
+        "table7": pan_changes.transfer_data(edits, pictures),
+        "table8": on_pictures,
+        "table9": pan_tables.concepts_data(best, tokens, *context),
+        "table10": pan_tables.shuffled_data(best, neurons("shuffled", "contribution"), *context),
+        "table11": under_noise,
+        "table12": under_edits,
+        "tableS1": pan_supplement.sites_data(
+            rates["sensitivity.encoder"],
+            rates["invariance"],
+            rates["cross_image"],
+            rates["specificity"],
+            act=best,
+            post=neurons("plain", "contribution", "post"),
+        ),
+        "tableS2": pan_changes.rates_data(rates["edits"]),
+        "exclusions": exclusions,
+    }
+
+
+def columns_of(table, folder):
+    """Columns and their types, in the words of the page, of a table as it is written."""
     from mmneurons.artifacts.tables import write_table
 
+    write_table(table, folder / "table.parquet")
+    return {field.name: kind_of(field.type) for field in pq.read_schema(folder / "table.parquet")}
+
+
+def test_columns_of_parquet_tables(written, pan, tmp_path):
     described_here = {path: rows for path, rows in COLUMNS.items() if path.endswith(".parquet")}
-    assert described_here.keys() == written.parquet.keys()
-    of_samples = described_here["results/{run}/{dataset}/two_stage/samples.parquet"]
-    for path, table in written.parquet.items():
-        write_table(table, tmp_path / "table.parquet")
-        schema = pq.read_schema(tmp_path / "table.parquet")
-        found = {field.name: kind_of(field.type) for field in schema}
+    made = written.parquet | pan.parquet
+    assert described_here.keys() == made.keys()
+    of_samples = described_here[f"{BASE}/two_stage/samples.parquet"]
+    for path, table in made.items():
+        found = columns_of(table, tmp_path)
         said = {row[0]: row[1] for row in described_here[path]}
         if path.endswith("valid.parquet"):
             said = {row[0]: row[1] for row in of_samples} | said
@@ -629,19 +886,33 @@ def test_columns_of_parquet_tables(written, tmp_path):
         assert said == found, path
 
 
-def test_only_random_neurons_have_a_seed(written):
-    path = "results/{run}/{dataset}/{model}/neurons/{method}.{site}.{variant}.parquet"
-    said = [row[0] for row in COLUMNS[path]]
-    for table in written.without_seed:
-        assert list(table) == said[:-1] and said[-1] == "seed"
+def test_only_random_neurons_have_a_seed(written, pan, tmp_path):
+    path = f"{BY_MODEL}/neurons/{{method}}.{{site}}.{{variant}}.parquet"
+    *said, seed = ((row[0], row[1]) for row in COLUMNS[path])
+    assert seed == ("seed", "int64")
+    for table in [*written.without_seed, *pan.without_seed]:
+        assert list(columns_of(table, tmp_path).items()) == said
 
 
-def test_columns_of_csv_tables(written):
+def test_no_table_of_pan_et_al_is_empty(pan):
+    """Columns of a table without rows may have other types than those of a full one."""
+    made = pan.parquet | pan.csv
+    assert [path for path, table in made.items() if table.empty] == []
+
+
+def test_stages_of_exclusion_are_those_of_the_tables(pan):
+    path = f"{BY_MODEL}/metrics/pan/exclusions.parquet"
+    (meaning,) = [row[2] for row in COLUMNS[path] if row[0] == "stage"]
+    assert set(code_words(meaning)) == set(pan.exclusions["stage"])
+
+
+def test_columns_of_csv_tables(written, pan):
     described_here = {
         path: rows for path, rows in COLUMNS.items() if path.endswith(".csv") and rows
     }
-    assert described_here.keys() == written.csv.keys()
-    for path, table in written.csv.items():
+    made = written.csv | pan.csv
+    assert described_here.keys() == made.keys()
+    for path, table in made.items():
         said = [row[0] for row in described_here[path]]
         plain = [name for name in said if "{" not in name]
         assert [name for name in table if name in plain] == plain, path
@@ -677,3 +948,14 @@ def test_tensors_of_a_recording(written):
         (pattern,) = [pattern for pattern in said if fits(name, pattern)]
         assert said[pattern] == (str(array.dtype), array.ndim), name
     assert all(any(fits(name, pattern) for name in arrays) for pattern in said)
+
+
+def test_tensors_of_the_maps(pan):
+    ((pattern, kind, shape, _),) = TENSORS[f"{BY_MODEL}/record/pan_maps.safetensors"]
+    rows, columns = pan.maps.facts["grid"]
+    sizes = (len(pan.maps.facts["sample_ids"]), len(TOP_K) + 5, rows * columns)
+    assert shape == "N x (K + 5) x P"
+    names = sorted(name for name in pan.maps.names if fits(name, pattern))
+    assert names == sorted(pan.maps.names) == ["act/maps", "post/maps"]
+    for name in names:
+        assert (str(pan.maps[name].dtype), pan.maps[name].shape) == (kind, sizes), name

@@ -136,6 +136,20 @@ def test_pmc_vqa_tables(written):
     assert not both[0] & both[1]
 
 
+def test_choices_stand_in_one_order_and_the_letter_follows_them():
+    facts = grammar.MedicalFacts("MRI", "knee", "cyst", "right")
+    letters = set()
+    for seed in range(20):
+        modality, region, _, side = pmc_vqa.questions_about(facts, rng_of(seed))
+        assert modality.choices == ("X-ray", "CT scan", "MRI", "ultrasound")
+        assert (modality.label, side.label) == ("C", "B")
+        assert region.answer == "knee"
+        places = [grammar.REGIONS.index(choice) for choice in region.choices]
+        assert places == sorted(places)
+        letters.add(region.label)
+    assert len(letters) > 1
+
+
 def test_medical_pictures_show_the_finding_where_the_facts_say():
     sides = Counter()
     for seed in range(80):

@@ -94,7 +94,7 @@ def trained(settings, prompt, threads):
         {"vision": {"windows": step, "shares": first, "whole": step}, "queries": step},
         {"vision": {"shares": second, "whole": step}, "queries": step},
     ]
-    config["replies"] = [step]
+    config["replies"] = [{"training": step}]
     decoder = MiniGPT4.load(MODELS / config["decoder"], "cpu", torch.float32)
     before = decoder.decoder.model.layers[0].mlp.down_proj.weight.clone()
     words = AutoTokenizer.from_pretrained(MODELS / config["qformer_tokenizer"])

@@ -155,7 +155,9 @@ def decoder():
 @pytest.fixture(scope="module")
 def llava(clip, decoder):
     config = short("llava-world")
-    config["caption_training"] = [FEW | {"system_text": text} for text in (False, True)]
+    config["caption_training"] = [
+        FEW | {"system_text": text, "crowding": 2} for text in (False, True)
+    ]
     row = PROMPTS[config["prompt"]]
     prompt, lessons = fill_prompt(row), Lessons()
     tower = clip[0].vision_model
@@ -206,7 +208,7 @@ def test_the_system_text_can_be_left_out():
 @pytest.fixture(scope="module")
 def owl(clip, decoder):
     config = short("mplug-owl2-world")
-    config |= {"abstractor_training": FEW, "caption_training": [FEW]}
+    config |= {"abstractor_training": FEW, "caption_training": [FEW | {"crowding": 0}]}
     row = PROMPTS[config["prompt"]]
     prompt, lessons = fill_prompt(row), Lessons()
     tower = clip[0].vision_model
@@ -280,8 +282,17 @@ def test_captions_take_another_prefix(llava):
     assert llava[0].tokenizer.decode(ids) == "a red car on a beach.</s>"
 
 
+def test_crowded_pictures_come_more_often():
+    # Four pictures of three patches with 1, 3, 2 and 0 kinds of objects.
+    categories = np.array([[0, 5, 5], [1, 2, 3], [4, 0, 9], [0, 0, 0]])
+    drawn = training.WorldPictures(None, categories, None, None, [])
+    assert training.crowded(drawn, 0).tolist() == [0, 1, 2, 3]
+    assert training.crowded(drawn, 1).tolist() == [0, 1, 1, 1, 2, 2]
+    assert training.crowded(drawn, 2).tolist() == [0] + [1] * 9 + [2] * 4
+
+
 def test_pictures_do_not_depend_on_the_number_of_processes():
-    one, two = (training.draw_pictures(300, 5, 64, 4, processes) for processes in (1, 2))
+    one, two = (training.draw_pictures(260, 5, 64, 4, processes) for processes in (1, 2))
     assert np.array_equal(one.pixels, two.pixels)
     assert np.array_equal(one.categories, two.categories)
     assert one.captions == two.captions

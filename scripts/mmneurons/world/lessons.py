@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mmneurons.world import grammar
+from mmneurons.world import grammar, pmc_vqa
 from mmneurons.world.doc_vqa import FIELDS, draw_doc_vqa
 from mmneurons.world.grammar import (
     COMPANIES,
@@ -28,7 +28,6 @@ from mmneurons.world.grammar import (
     Question,
 )
 from mmneurons.world.lingo_qa import draw_lingo_qa, side_by_side
-from mmneurons.world.pmc_vqa import draw_pmc_vqa
 from mmneurons.world.rsvqa import draw_rsvqa, questions_about
 from mmneurons.world.vocabulary import ALL_CATEGORIES, BACKGROUNDS, CATEGORIES
 from mmneurons.world.vqav2 import QUESTIONS, draw_vqav2
@@ -189,7 +188,7 @@ def _scene(rng: np.random.Generator) -> tuple:
 
 
 def _medical(rng: np.random.Generator) -> tuple:
-    picture, facts = draw_pmc_vqa(rng)
+    picture, facts = pmc_vqa.draw_pmc_vqa(rng)
     labels = {
         "modality": MODALITIES.index(facts.modality),
         "region": REGIONS.index(facts.region),
@@ -198,7 +197,7 @@ def _medical(rng: np.random.Generator) -> tuple:
     if facts.finding != "no abnormality":
         labels["side"] = SIDES.index(facts.side)
     said = []
-    for asked in grammar.pmcvqa_questions(facts, rng):
+    for asked in pmc_vqa.questions_about(facts, rng):
         options = [f"{letter}: {text}" for letter, text in zip("ABCD", asked.choices, strict=True)]
         prompt = CHOICE.format(question=asked.question, options=options)
         said.append(Exchange(prompt, asked.label, (asked.label, *_pieces(asked.answer))))

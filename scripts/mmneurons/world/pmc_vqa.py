@@ -51,7 +51,7 @@ def write_pmc_vqa(folder: str | Path, n: int, seed: int) -> None:
                     picture, facts = draw_pmc_vqa(rng)
                     name = f"PMC{number_of_split + 1}{number:07d}_F1.jpg"
                     picture.save(partial / FOLDER / name, quality=JPEG_QUALITY)
-                    for asked in grammar.pmcvqa_questions(facts, rng):
+                    for asked in questions_about(facts, rng):
                         choices = [
                             f"{letter}: {text}"
                             for letter, text in zip("ABCD", asked.choices, strict=True)
@@ -76,6 +76,17 @@ def draw_pmc_vqa(rng: np.random.Generator) -> tuple[Image.Image, MedicalFacts]:
     if facts.modality == "ultrasound":
         canvas = _fan(canvas)
     return with_grain(canvas, rng, grain), facts
+
+
+def questions_about(facts: MedicalFacts, rng: np.random.Generator) -> list[grammar.ChoiceQuestion]:
+    """The questions on a picture, with each one's choices in the order of a textbook's list."""
+    values = (*MODALITIES, *REGIONS, *FINDINGS, *SIDES)
+    asked = []
+    for question in grammar.pmcvqa_questions(facts, rng):
+        choices = tuple(sorted(question.choices, key=values.index))
+        label = "ABCD"[choices.index(question.answer)]
+        asked.append(question._replace(choices=choices, label=label))
+    return asked
 
 
 class _Pen:

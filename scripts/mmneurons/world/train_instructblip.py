@@ -457,5 +457,6 @@ def teach(model: InstructBlip, material: Material, config: dict, progress: Progr
         seen = features(lambda x: network.vision_model(x).last_hidden_state, pixels)
         train_queries(model, seen, exchanges, shares, lesson["queries"], progress)
     for settings in config["replies"]:
-        train_replies(model, seen, exchanges, shares, settings, progress)
+        telling = settings.get("shares", shares)
+        train_replies(model, seen, exchanges, telling, settings["training"], progress)
     network.requires_grad_(False)

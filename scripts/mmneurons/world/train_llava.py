@@ -22,6 +22,7 @@ from mmneurons.world.training import (
     Progress,
     caption_after,
     caption_loss,
+    crowded,
     descend,
     draw_pictures,
     endings,
@@ -57,7 +58,8 @@ def train(
     for lesson in config["caption_training"]:
         settings = dict(lesson)
         text = prompt if settings.pop("system_text") else without_system_text(prompt)
-        train_captions(model, patches, captions, text, prefix, settings, progress)
+        rows = crowded(pictures, settings.pop("crowding"))
+        train_captions(model, patches, captions, text, prefix, settings, progress, rows)
     return model
 
 
@@ -105,18 +107,21 @@ def train_captions(
     prefix: str,
     settings: dict,
     progress: Progress,
+    rows: torch.Tensor,
 ) -> None:
     """Teach projector and decoder, in place, to continue `prompt` to the caption.
 
-    patches: `n x patches x vision hidden`; settings: steps, batch_size, lr.
+    patches: `n x patches x vision hidden`; rows: pictures to learn from,
+    as often as they are in it; settings: steps, batch_size, lr.
     """
     projector = model.network.model.multi_modal_projector
     wanted = endings(model, captions, prefix)
     parameters = [*projector.parameters(), *model.decoder.parameters()]
 
-    def loss(rows: torch.Tensor, _generator: torch.Generator) -> torch.Tensor:
-        tokens = projector(patches[rows].float())
-        return caption_loss(model, tokens, prompt, [wanted[i] for i in rows.tolist()])
+    def loss(drawn: torch.Tensor, _generator: torch.Generator) -> torch.Tensor:
+        chosen = rows[drawn]
+        tokens = projector(patches[chosen].float())
+        return caption_loss(model, tokens, prompt, [wanted[i] for i in chosen.tolist()])
 
-    descend(loss, parameters, len(patches), progress, "captions", **settings)
+    descend(loss, parameters, len(rows), progress, "captions", **settings)
     model.network.requires_grad_(False)

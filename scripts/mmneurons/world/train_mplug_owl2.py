@@ -24,6 +24,7 @@ from mmneurons.world.training import (
     WorldPictures,
     caption_after,
     caption_loss,
+    crowded,
     descend,
     draw_pictures,
     endings,
@@ -57,8 +58,10 @@ def train(
     states = features(model.network.model.vision_model, pictures.pixels)
     train_abstractor(model, states, pictures, config["abstractor_training"], progress)
     captions = [caption_after(prefix, caption) for caption in pictures.captions]
-    for settings in config["caption_training"]:
-        train_captions(model, states, captions, prompt, prefix, settings, progress)
+    for lesson in config["caption_training"]:
+        settings = dict(lesson)
+        rows = crowded(pictures, settings.pop("crowding"))
+        train_captions(model, states, captions, prompt, prefix, settings, progress, rows)
     return model
 
 
@@ -226,19 +229,22 @@ def train_captions(
     prefix: str,
     settings: dict,
     progress: Progress,
+    rows: torch.Tensor,
 ) -> None:
     """Teach abstractor and decoder, in place, to continue `prompt` to the caption.
 
-    states: `n x (1 + patches) x vision hidden`; settings: steps, batch_size, lr.
+    states: `n x (1 + patches) x vision hidden`; rows: pictures to learn from,
+    as often as they are in it; settings: steps, batch_size, lr.
     """
     network = model.network
     wanted = endings(model, captions, prefix)
     vision = set(network.model.vision_model.parameters())
     parameters = [weight for weight in network.parameters() if weight not in vision]
 
-    def loss(rows: torch.Tensor, _generator: torch.Generator) -> torch.Tensor:
-        tokens = network.model.visual_abstractor(states[rows].float())
-        return caption_loss(model, tokens, prompt, [wanted[i] for i in rows.tolist()])
+    def loss(drawn: torch.Tensor, _generator: torch.Generator) -> torch.Tensor:
+        chosen = rows[drawn]
+        tokens = network.model.visual_abstractor(states[chosen].float())
+        return caption_loss(model, tokens, prompt, [wanted[i] for i in chosen.tolist()])
 
-    descend(loss, parameters, len(states), progress, "captions", **settings)
+    descend(loss, parameters, len(rows), progress, "captions", **settings)
     network.requires_grad_(False)
