@@ -82,10 +82,9 @@ def dataset_root(wildcards):
 def model_files(wildcards):
     """The files of the checkpoint, so that another checkpoint re-runs what it made."""
     folder = Path(MODELS[wildcards.model]["path"])
-    weights = sorted(
-        str(path) for end in ("safetensors", "bin") for path in folder.glob(f"*.{end}")
-    )
-    return [str(folder / "config.json"), *weights]
+    kinds = {".json", ".safetensors", ".bin", ".model", ".txt"}
+    files = sorted(str(path) for path in folder.rglob("*") if path.suffix in kinds)
+    return files or [str(folder / "config.json")]
 
 
 def model_row(wildcards):

@@ -230,7 +230,7 @@ rule draw_pan_table:
     benchmark:
         "<benchmarks>/figures/pan_{item}.tsv"
     wildcard_constraints:
-        item="|".join(set(PAN_ITEMS) - {"exclusions", *PAN_DRAWN, *PAN_MAPS}),
+        item="|".join(sorted(set(PAN_ITEMS) - {"exclusions", *PAN_DRAWN, *PAN_MAPS})),
     conda:
         "../envs/plot.yaml"
     params:

@@ -109,8 +109,10 @@ rule evaluate_bleurt:
         "<benchmarks>/{dataset}/{model}/evaluate_bleurt.tsv"
     conda:
         "../envs/bleurt.yaml" if config["metrics"]["bleurt"] else "../envs/data.yaml"
+    threads: lookup(within=config, dpath="compute/threads")
     params:
         code=code("evaluate_bleurt.py"),
+        threads=lookup(within=config, dpath="compute/threads"),
         checkpoint=lookup(within=config, dpath="metrics/bleurt"),
         sensitivity=lookup(within=config, dpath="pan/sensitivity"),
     message:

@@ -92,7 +92,7 @@ rule caption_under_weight_noise:
         max_new_tokens=lookup(within=config, dpath="pan/max_new_tokens"),
         root=dataset_root,
         noise=lookup(within=config, dpath="pan/weight_noise"),
-        scale=model_constant("weight_noise"),
+        scales=model_constant("weight_noise"),
         seed=lookup(within=config, dpath="pan/seed"),
         shards=lookup(within=config, dpath="shards"),
     message:
@@ -114,7 +114,7 @@ rule merge_weight_noise:
         "../envs/data.yaml"
     params:
         code=code("merge_tables.py"),
-        sort=["method", "sample_id", "seed", "level", "draw"],
+        sort=["method", "sample_id", "seed", "unit", "level", "draw"],
     message:
         "Putting the captions under noise on weights together"
     script:
@@ -127,7 +127,7 @@ rule edit_concepts:
         pictures="<results>/{dataset}/pan/pictures.parquet",
         captions="<results>/{dataset}/{model}/captions/pan.parquet",
         concepts="<results>/{dataset}/{model}/captions/concepts.parquet",
-        neurons=f"<results>/{{dataset}}/{{model}}/neurons/contribution.{PAN['sites'][0]}.plain.parquet",
+        neurons=f"<results>/{{dataset}}/{{model}}/neurons/contribution.{PAN['edit']['site']}.plain.parquet",
     output:
         edits=temp("<results>/{dataset}/{model}/interventions/edits/{shard}.parquet"),
         exclusions=temp("<results>/{dataset}/{model}/interventions/edits/{shard}.left_out.parquet"),
@@ -151,7 +151,7 @@ rule edit_concepts:
         root=dataset_root,
         edit=lookup(within=config, dpath="pan/edit"),
         algorithm=model_constant("edit"),
-        site=PAN["sites"][0],
+        site=lookup(within=config, dpath="pan/edit/site"),
         seed=lookup(within=config, dpath="pan/seed"),
         shards=lookup(within=config, dpath="shards"),
     message:

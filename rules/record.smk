@@ -104,7 +104,10 @@ rule record_concepts:
     benchmark:
         "<benchmarks>/{dataset}/{model}/record_concepts.{shard}.tsv"
     conda:
-        "../envs/torch.yaml"
+        branch(
+            lookup(within=config, dpath="pan/tagger"),
+            cases={"textblob": "../envs/torch.yaml", "stanza": "../envs/stanza.yaml"},
+        )
     threads: lookup(within=config, dpath="compute/threads")
     resources:
         gpu=1,

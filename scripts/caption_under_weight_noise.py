@@ -30,21 +30,23 @@ paths = read_table(files.pictures).set_index("picture_id")["file"]
 neurons = read_table(files.neurons).query(f"rank < {p.noise['neurons']}")
 neurons = neurons[neurons["sample_id"].isin(set(samples["sample_id"]))]
 sets = disturbed_sets(neurons, model.sites("language")[0].n_units, p.noise["control_seeds"], p.seed)
-settings = WeightNoiseSettings(p.scale["levels"], p.scale["unit"], p.noise["draws"], p.seed)
+scales = [WeightNoiseSettings(**scale, draws=p.noise["draws"], seed=p.seed) for scale in p.scales]
 rows = []
 for sample in progress(list(samples.itertuples()), description="noise on weights"):
     picture = read_picture(Path(p.root) / paths[sample.picture_id])
-    rows += noised_captions(
-        model,
-        p.prompt,
-        model.embed_pictures([picture], fill_prompt(p.prompt)),
-        sample.picture_id,
-        captions[sample.picture_id],
-        sets[sample.sample_id],
-        settings,
-        p.compute["batch_size"],
-        p.max_new_tokens,
-    )
+    tokens = model.embed_pictures([picture], fill_prompt(p.prompt))
+    for settings in scales:
+        rows += noised_captions(
+            model,
+            p.prompt,
+            tokens,
+            sample.picture_id,
+            captions[sample.picture_id],
+            sets[sample.sample_id],
+            settings,
+            p.compute["batch_size"],
+            p.max_new_tokens,
+        )
 columns = ["sample_id", "group", "picture_id", "method", "seed", "unit", "level", "draw"]
 table = pd.DataFrame(rows, columns=[*columns, "caption_before", "caption"])
 write_table(table, snakemake.output.weight_noise, read_facts(files.captions))

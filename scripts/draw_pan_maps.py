@@ -25,5 +25,4 @@ pictures = {name: np.asarray(read_picture(Path(p.root) / paths[name])) for name 
 source = models_source(p.models, p.dataset_label, inputs["concepts"], exclusions)
 figure = maps_figure(entries, pictures, p.models, source, **p.style)
 save(figure, snakemake.output.svg, snakemake.output.png, p.dpi)
-sizes = {name: picture.shape[:2] for name, picture in pictures.items()}
-write_csv(maps_data(entries, sizes), snakemake.output.csv)
+write_csv(maps_data(entries), snakemake.output.csv)

@@ -38,6 +38,7 @@ plans, impossible = plan_edits(
     p.edit["transfer_pictures"],
     p.edit["locality_pictures"],
     p.seed,
+    p.prompt["prefix"],
 )
 trial = EditTrial(
     EditSettings(**p.algorithm),
@@ -63,7 +64,7 @@ for plan in progress(plans[int(snakemake.wildcards.shard) :: p.shards], descript
         p.max_new_tokens,
     )
 columns = ["edit_id", "sample_id", "source", "target", "kind", "method", "seed", "picture_id"]
-columns += ["role", "n_neurons", "n_unedited", "beta", "caption_before", "caption"]
+columns += ["role", "n_neurons", "n_unedited", "n_opposed", "beta", "caption_before", "caption"]
 write_table(pd.DataFrame(rows, columns=columns), snakemake.output.edits, read_facts(files.captions))
 left_out = pd.DataFrame(
     [*unknown, *impossible], columns=["stage", "sample_id", "group", "reason", "detail"]

@@ -13,7 +13,7 @@ table = sensitivity_table(
     read_neurons(snakemake.input.neurons),
     read_table(snakemake.input.tokens),
     "bleurt",
-    partial(bleurt, checkpoint=p.checkpoint) if p.checkpoint else None,
+    partial(bleurt, checkpoint=p.checkpoint, threads=p.threads) if p.checkpoint else None,
     str(p.checkpoint or ""),
     p.sensitivity["neurons"],
     p.sensitivity["tokens"],

@@ -34,6 +34,6 @@ facts |= {"dtype": p.compute["dtype"], "prompt": fill_prompt(p.prompt), "tagger"
 facts |= {"versions": versions("torch", "transformers")}
 folder = Path(snakemake.output.folder)
 write_tensors(record.maps, folder / "record/pan_maps.safetensors", facts)
-del facts["sample_ids"]
+del facts["sample_ids"], facts["boxes"]
 for name, values in record.tables.items():
     write_table(values, folder / f"{name}.parquet", facts)

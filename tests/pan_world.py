@@ -24,9 +24,12 @@ CONCEPTS = {
     OWL: {FIRST: ["car"], SECOND: ["dog", "grass"], THIRD: ["tree", "bench"], FOURTH: ["dog"]},
 }  # fmt: skip
 TOP_K = [1, 5, 10]
+# Two levels that both units have.
+NOISE = {"absolute": (0.5, 4.0, 16.0), "row": (1.0, 4.0, 16.0)}
 UNITS, LAYERS, RECORDED = 40, 4, 10
 SITES = ("act", "post")
 GRID = (4, 6)
+WHOLE, MIDDLE = (0, 0, 60, 40), (10, 0, 50, 40)
 PREFIX = "An image of"
 NOTHING = dict.fromkeys(("value", "low", "high"), np.nan)
 
@@ -176,15 +179,17 @@ def cross_scores(model):
 
 
 def weight_noise(model):
-    """Captions that say under what they were made."""
+    """Captions that say under what they were made; the last model has one unit only."""
     rows = [
-        (f"{name}-{group}", group, name, method, seed, "row", level, draw, caption(groups),
-         f"{PREFIX} {method} {group} {seed} {level:g} {draw}")
+        (f"{name}-{group}", group, name, method, seed, unit, level, draw, caption(groups),
+         f"{PREFIX} {method} {group} {seed} {unit} {level:g} {draw}")
         for name, groups in CONCEPTS[model].items()
         for group in groups[: 1 if name == FIRST else 3]
         for method, seeds in (("contribution", (0,)), ("random", (2, 1)))
         for seed in seeds
-        for level in (1.0, 4.0, 16.0)
+        for unit, levels in NOISE.items()
+        if unit != "row" or model != OWL
+        for level in levels
         for draw in (0, 1)
     ]  # fmt: skip
     columns = ["sample_id", "group", "picture_id", "method", "seed", "unit", "level", "draw"]
@@ -192,13 +197,14 @@ def weight_noise(model):
 
 
 def weight_noise_rates():
-    """A rate a method, level and measure."""
+    """A rate a method, unit, level and measure; rates under absolute noise are lower."""
     return _rows(
-        {"method": method, "unit": "row", "level": level, "measure": measure}
-        | spread(top * level / 32 + number / 10)
+        {"method": method, "unit": unit, "level": level, "measure": measure}
+        | spread(top * level / (32 if unit == "row" else 64) + number / 10)
         | {"n": 12, "n_left_out": 2}
         for method, top in (("contribution", 1.0), ("random", 0.2))
-        for level in (1.0, 4.0, 16.0)
+        for unit, levels in NOISE.items()
+        for level in levels
         for number, measure in enumerate(("suppression", "retention", "unchanged"))
     )
 
@@ -217,12 +223,12 @@ def edits(model):
                     said = target if method == "contribution" else source
                     rows.append(
                         (f"{name}-{source}-to-{target}", f"{name}-{source}", source, target, kind,
-                         method, seed, picture, role, 5, 2, 0.1,
+                         method, seed, picture, role, 5, 2, 1, 0.1,
                          caption(CONCEPTS[model][picture]), f"{PREFIX} a {said} {kind} {seed}")
                     )  # fmt: skip
     columns = [
         "edit_id", "sample_id", "source", "target", "kind", "method", "seed", "picture_id", "role",
-        "n_neurons", "n_unedited", "beta", "caption_before", "caption",
+        "n_neurons", "n_unedited", "n_opposed", "beta", "caption_before", "caption",
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
 
@@ -252,10 +258,15 @@ def exclusions(model):
 
 
 def maps(model, path):
-    """A map of zeros with one patch of 1 + k; the second model's through queries, no third one."""
+    """A map of zeros with one patch of 1 + k; the second model's through queries, no third one.
+
+    The second model sees the middle of every picture.
+    """
     own = concepts(model)
     ids = own.loc[own["variant"] == "plain", "sample_id"].tolist()
     facts = {"sample_ids": ids, "top_k": TOP_K, "through_queries": model == BLIP}
+    box = MIDDLE if model == BLIP else WHOLE
+    facts |= {"recorded": RECORDED, "boxes": dict.fromkeys(ORDER, list(box))}
     tensors = {}
     if model != OWL:
         rows, columns = GRID

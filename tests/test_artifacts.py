@@ -354,13 +354,15 @@ def test_maps_do_not_depend_on_how_samples_were_dealt(tmp_path):
     def merged(*shards):
         for place, names in enumerate(shards):
             maps = np.stack([values[name] for name in names]) if names else np.zeros((0, 3, 4))
-            facts = {"sample_ids": list(names), "top_k": [1]}
+            boxes = {f"picture {name}": [0, 0, ord(name), 1] for name in names}
+            facts = {"sample_ids": list(names), "top_k": [1], "boxes": boxes}
             write_tensors({"act/maps": maps.astype(np.float16)}, tmp_path / f"{place}", facts)
         merge_maps([tmp_path / f"{place}" for place in range(len(shards))], tmp_path / "all")
         return (tmp_path / "all").read_bytes(), TensorFile(tmp_path / "all")
 
     one, file = merged("dacb")
-    assert file.facts == {"sample_ids": ["a", "b", "c", "d"], "top_k": [1]}
+    boxes = {f"picture {name}": [0, 0, ord(name), 1] for name in "abcd"}
+    assert file.facts == {"sample_ids": ["a", "b", "c", "d"], "top_k": [1], "boxes": boxes}
     assert np.array_equal(file["act/maps"], np.stack([values[name] for name in "abcd"]))
     assert merged("ad", "", "cb")[0] == one
 

@@ -822,7 +822,7 @@ def figures_of_pan(made, csv):
     maps = pan_pictures.concept_maps({"tiny": made["maps"]}, *context, "act")
     cross_image = pan.cross_image_data(rates["cross_image"], concepts, "act", [2], [3])
     matrices = pan_matrices.matrices_data(of_model(made["cross_scores"]), *context, "act")
-    on_pictures = pan_pictures.maps_data(maps, {entry.picture_id: (40, 50) for entry in maps})
+    on_pictures = pan_pictures.maps_data(maps)
     under_noise = pan_changes.noise_data(noise, pictures, rates["weight_noise"])
     under_edits = pan_changes.edits_data(edits, pictures, rates["edits"])
     attribution = neurons("plain", "attribution", "pre")

@@ -19,9 +19,10 @@ OF_TORCH = re.compile("nvidia-|cuda-|triton$")
 """What a torch built for CUDA brings, and the lock therefore leaves out."""
 
 OWN_PINS = {
-    "bleurt": {"bleurt-pytorch", "huggingface-hub", "sentencepiece", "tokenizers", "transformers"}
+    "stanza": {"stanza"},
+    "bleurt": {"bleurt-pytorch", "huggingface-hub", "sentencepiece", "tokenizers", "transformers"},
 }
-"""What an environment pins by itself: BLEURT needs transformers 4."""
+"""What an environment pins by itself: BLEURT needs transformers 4, Stanza is optional."""
 
 
 def pins(lines):

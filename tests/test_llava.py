@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoConfig,
     AutoProcessor,
+    BlipImageProcessorPil,
     CLIPImageProcessorPil,
     CLIPVisionConfig,
     LlamaConfig,
@@ -19,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from mmneurons.models.base import ModelCheckError
+from mmneurons.models.base import ModelCheckError, processed_box
 from mmneurons.models.llava import Llava, LlavaNetwork, LlavaNetworkConfig
 from mmneurons.probe.hooks import record, replace
 
@@ -233,6 +234,76 @@ def test_preprocessing_resizes_the_shortest_edge(plain):
     assert red.shape == (16, 16)
     torch.testing.assert_close(red[:, :6], torch.zeros(16, 6), atol=1e-2, rtol=0)
     torch.testing.assert_close(red[:, 10:], torch.ones(16, 6), atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [
+        # Shortest edge 16: 48 x 16, of which the middle 16 columns stay.
+        ((120, 40), (40, 0, 80, 40)),
+        ((40, 120), (0, 40, 40, 80)),
+        ((64, 64), (0, 0, 64, 64)),
+        # 17.6 x 16, cut off to 17, from which column 0 to 16 stay: 16 / 17 of 88 pixels.
+        ((88, 80), (0, 0, 83, 80)),
+    ],
+)
+def test_the_box_that_is_seen(plain, size, box):
+    assert plain.seen_box(size) == box
+
+
+@pytest.mark.parametrize("size", [(320, 96), (96, 320), (200, 150), (161, 160)])
+@pytest.mark.parametrize("crop", [16, 12])
+def test_nothing_beyond_the_box_reaches_the_processed_pixels(size, crop):
+    side = {"height": crop, "width": crop}
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=side)
+    llava = Llava(build_network(), build_tokenizer(), processor, "cpu")
+    left, top, right, bottom = llava.seen_box(size)
+
+    def seen(x0, y0, x1, y1):
+        """Whether a white block on black is in the processed pixels."""
+        values = np.zeros((size[1], size[0], 3), dtype=np.uint8)
+        values[y0:y1, x0:x1] = 255
+        pixels = llava.preprocess([Image.fromarray(values)])
+        blank = llava.preprocess([Image.new("RGB", size)])
+        return bool((pixels - blank).abs().max() > 0.5)
+
+    # Bicubic resampling reads up to two and a half pixels of the smaller picture around.
+    step = min(size) // 16
+    width, height = size
+    assert seen(left, 0, left + step, height) and seen(right - step, 0, right, height)
+    assert seen(0, top, width, top + step) and seen(0, bottom - step, width, bottom)
+    assert not seen(0, 0, max(left - 3 * step, 0), height)
+    assert not seen(min(right + 3 * step, width), 0, width, height)
+    assert not seen(0, 0, width, max(top - 3 * step, 0))
+    assert not seen(0, min(bottom + 3 * step, height), width, height)
+    # The box alone, made as large as the crop, looks the same but for its rim.
+    values = np.random.default_rng(4).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    picture = Image.fromarray(values)
+    alone = picture.crop((left, top, right, bottom)).resize((crop, crop), Image.Resampling.BICUBIC)
+    own = llava.preprocess([picture])[0, 0, 3:-3, 3:-3] * 0.26862954 + 0.48145466
+    alone = torch.from_numpy(np.asarray(alone)[3:-3, 3:-3, 0].copy()) / 255
+    assert torch.corrcoef(torch.stack([own.flatten(), alone.flatten()]))[0, 1] > 0.9
+
+
+def test_the_box_of_other_settings():
+    square = {"height": 20, "width": 20}
+    assert processed_box(BlipImageProcessorPil(size=square), (40, 10)) == (0, 0, 40, 10)
+    # 20 x 20, of which the middle 10 x 16 stay.
+    crop = {"do_center_crop": True, "crop_size": {"height": 16, "width": 10}}
+    assert processed_box(BlipImageProcessorPil(size=square, **crop), (40, 10)) == (10, 1, 30, 9)
+    uncropped = CLIPImageProcessorPil(size={"shortest_edge": 20}, do_center_crop=False)
+    assert processed_box(uncropped, (40, 10)) == (0, 0, 40, 10)
+
+
+def test_a_box_that_is_no_part_of_the_picture_is_an_error():
+    for settings in (
+        {"size": {"shortest_edge": 12}, "crop_size": {"height": 16, "width": 16}},
+        {"do_resize": False, "crop_size": {"height": 64, "width": 16}},
+        {"size": {"shortest_edge": 16, "longest_edge": 40}},
+    ):
+        processor = CLIPImageProcessorPil(**settings)
+        with pytest.raises(ModelCheckError, match="the image processor"):
+            processed_box(processor, (48, 48))
 
 
 # --------------------------------------------------------------------------------- sites, layers

@@ -252,6 +252,7 @@ def test_square_processor_squashes_without_crop(owl):
     assert pixels.dtype == torch.float32
     expected = normalised(picture.resize((16, 16), Image.Resampling.BICUBIC))
     np.testing.assert_allclose(pixels[0].permute(1, 2, 0), expected, atol=1e-5)
+    assert owl.seen_box((40, 10)) == (0, 0, 40, 10)
 
 
 def test_the_directorys_settings_decide_how_a_picture_becomes_square(owl, tmp_path):
@@ -266,7 +267,9 @@ def test_the_directorys_settings_decide_how_a_picture_becomes_square(owl, tmp_pa
     values = np.random.default_rng(0).integers(0, 256, (20, 60, 3), dtype=np.uint8)
     picture = Image.fromarray(values)
     cropped = picture.resize((48, 16), Image.Resampling.BICUBIC).crop((16, 0, 32, 16))
-    pixels = MPlugOwl2.load(tmp_path, "cpu", torch.float32).preprocess([picture])
+    released = MPlugOwl2.load(tmp_path, "cpu", torch.float32)
+    assert released.seen_box(picture.size) == (20, 0, 40, 20)
+    pixels = released.preprocess([picture])
     np.testing.assert_allclose(pixels[0].permute(1, 2, 0), normalised(cropped), atol=1e-5)
 
 

@@ -14,7 +14,8 @@ from matplotlib.text import Text
 from pan_world import BLIP, FIRST, FOURTH, LLAVA, MODELS, OWL, SECOND, THIRD, TOP_K
 from PIL import Image
 
-from mmneurons.artifacts.tensors import TensorFile
+from mmneurons.artifacts.tables import read_table, write_csv, write_table
+from mmneurons.artifacts.tensors import TensorFile, write_tensors
 from mmneurons.figures import (
     pan,
     pan_changes,
@@ -22,6 +23,7 @@ from mmneurons.figures import (
     pan_pictures,
     pan_supplement,
     pan_tables,
+    pictures,
     style,
 )
 from mmneurons.figures.pan_inputs import by_model, choose_pictures, read_inputs
@@ -128,6 +130,17 @@ def test_figure2_counts_different_neurons(source):
     assert curves == [[1, 0, 0], [2, 0, 1]]
     assert "no neuron was recorded" in words(figure)
     assert_readable(figure)
+
+
+def test_figure2_has_no_curve_for_more_neurons_than_were_recorded(tables):
+    few = tables["act"].query("model != @OWL or rank < 5")
+    data = pan.layers_data(few, [1, 5, 6, 10, 11])
+    ks = data.groupby("model", observed=True)["k"].unique()
+    assert {model: found.tolist() for model, found in ks.items()} == {
+        LLAVA: [1, 5, 6, 10],
+        BLIP: [1, 5, 6, 10],
+        OWL: [1, 5],
+    }
 
 
 def test_figure3_draws_both_methods_with_chance(tables, source):
@@ -243,6 +256,45 @@ def test_maps_are_those_of_the_chosen_picture(entries):
     assert [entry.through_queries for entry in entries] == [False] * 3 + [True] * 2 + [False] * 2
 
 
+def test_maps_of_more_neurons_than_there_are_say_how_many(paths, tables, tmp_path):
+    record = TensorFile(paths["maps"][0])
+    facts = record.facts | {"top_k": [1, 50, 100], "recorded": 7}
+    write_tensors({name: record[name] for name in record.names}, tmp_path / "maps", facts)
+    names = ("captions", "concepts")
+    own = {name: by_model([LLAVA], [getattr(world, name)(LLAVA)]) for name in names}
+    (entry, *_) = pan_pictures.concept_maps(
+        {LLAVA: TensorFile(tmp_path / "maps")}, **own, pictures=tables["pictures"], site="act"
+    )
+    assert list(entry.maps) == [1, 7]
+    assert entry.maps[7].max() == 11  # Of all, as the map of 100 is.
+
+
+def test_maps_lie_on_the_part_that_the_model_sees(entries, source):
+    assert [entry.box for entry in entries] == [world.WHOLE] * 3 + [world.MIDDLE] * 2 + [
+        world.WHOLE
+    ] * 2
+    picture = np.zeros((40, 60, 3), dtype=np.uint8)
+    picture[:, 10:50] = np.arange(40)[:, None]  # As many values as the middle has columns.
+    entry = entries[3]
+    figure = pan_pictures.maps_figure([entry], {SECOND: picture}, MODELS, source)
+    images = [image for axes in figure.axes for image in axes.images]
+    shown = [i.get_array() for i in images if i.get_array().shape[-1] == 3]
+    assert len(shown) == 1 + len(TOP_K)
+    assert all(np.array_equal(image, picture[:, 10:50]) for image in shown)
+    clear = next(i.get_array()[..., 3] == 0 for i in images if i.get_array().shape[-1] == 4)
+    assert clear.shape == (40, 40)
+    # Patch (1, 2) of 4 x 6, k = 1, covers 6.7 pixels of the middle's 40.
+    assert 40 / 6 * 2 <= np.nonzero(clear)[1].mean() < 40 / 6 * 3
+    data = pan_pictures.maps_data([entry])
+    edges = data[["left", "top", "right", "bottom"]].drop_duplicates().to_numpy().tolist()
+    assert edges == [list(world.MIDDLE)]
+    scaled = pictures.heatmap(entry.maps[1], (40, 40))
+    assert data.loc[data["k"] == 1, "threshold"].unique() == pytest.approx(
+        [np.percentile(scaled, 95)]
+    )
+    assert "or the middle where the model crops" in words(figure)
+
+
 def test_maps_figure_masks_the_highest_twentieth_and_names_models_without_a_grid(entries, source):
     picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     figure = pan_pictures.maps_figure(entries, {SECOND: picture}, MODELS, source)
@@ -262,7 +314,7 @@ def test_maps_figure_masks_the_highest_twentieth_and_names_models_without_a_grid
     shown = words(figure)
     assert "through the cross-attention of its queries" in shown and "no heatmap to draw" in shown
     assert_readable(figure)
-    data = pan_pictures.maps_data(entries, {SECOND: (40, 60)})
+    data = pan_pictures.maps_data(entries)
     cell = data[(data["model"] == BLIP) & (data["k"] == 10) & (data["value"] > 0)]
     assert cell[["group", "row", "column", "value"]].to_numpy().tolist() == [
         ["dog", 1, 4, 11.0],
@@ -335,17 +387,28 @@ def test_table5_shows_the_picture_with_most_concepts_tried(tables, source):
     captions = data[data["part"] == "caption"]
     own = captions[captions["model"] == LLAVA]
     assert set(own["picture_id"]) == {SECOND}  # Of three concepts.
-    # The middle level, the first draw, the lowest seed of the random neurons.
-    assert set(own["level"]) == {4.0} and set(own["draw"]) == {0}
+    # The highest level of "row", the first draw, the lowest seed of the random neurons.
+    assert set(own["unit"]) == {"row"}
+    assert set(own["level"]) == {16.0} and set(own["draw"]) == {0}
     said = own[(own["method"] == "random") & (own["group"] == "grass")]["caption"].tolist()
-    assert said == ["An image of random grass 1 4 0"]
+    assert said == ["An image of random grass 1 row 16 0"]
+    # Without that unit the middle level.
+    other = captions[captions["model"] == OWL]
+    assert set(other["unit"]) == {"absolute"} and set(other["level"]) == {4.0}
     text = pan_changes.noise_page(data, source, "T")
+    names = short_names(MODELS)
+    assert f"## {names[LLAVA]}, picture 3, level 16 of the unit \u201crow\u201d" in text
+    assert f"## {names[OWL]}, picture 3, level 4 of the unit \u201cabsolute\u201d" in text
+    assert "the highest level of the unit \u201crow\u201d where the model has it" in text
+    assert "\u201cabsolute\u201d: standard deviation of the noise, absolute" in text
     rows = markdown_rows(text)
     assert ["random neurons instead of the neurons of \u201cgrass\u201d",
-            "An image of random **grass** 1 4 0"] in rows  # fmt: skip
-    name = short_names(MODELS)[OWL]
-    assert [name, "contribution (Pan et al.)", "16", "0.500 [0.420, 0.580] (n = 12)",
+            "An image of random **grass** 1 row 16 0"] in rows  # fmt: skip
+    head = [names[OWL], "contribution (Pan et al.)"]
+    assert [*head, "row", "16", "0.500 [0.420, 0.580] (n = 12)",
             "0.600 [0.520, 0.680] (n = 12)", "0.700 [0.620, 0.780] (n = 12)"] in rows  # fmt: skip
+    assert [*head, "absolute", "16", "0.250 [0.170, 0.330] (n = 12)",
+            "0.350 [0.270, 0.430] (n = 12)", "0.450 [0.370, 0.530] (n = 12)"] in rows  # fmt: skip
     more = pan_changes.noise_data(tables["weight_noise"], tables["pictures"], skip=1, most=1)
     assert set(more["picture_id"]) == {THIRD} and set(more["part"]) == {"caption"}
     assert "Rates" not in pan_changes.noise_page(more, source, "T")
@@ -450,6 +513,20 @@ def test_table_s1_compares_sites(tables, source):
     assert line in markdown_rows(text)
 
 
+def test_table_s1_has_no_share_of_more_neurons_than_were_recorded(tables, source):
+    names = ("sensitivity", "invariance", "cross_image", "specificity", "act", "post")
+    inputs = {name: tables[name] for name in names}
+    # Both sites agree on everything, and the last model has three neurons a concept.
+    inputs["act"] = inputs["post"] = tables["act"].query("model != @OWL or rank < 3")
+    data = pan_supplement.sites_data(**inputs).query("measure == 'neurons in common'")
+    shares = data.set_index(["model", "setting"])[["value", "n"]].to_dict("index")
+    assert shares[LLAVA, "k = 10"] == {"value": 1, "n": 8}
+    assert shares[OWL, "k = 1"] == {"value": 1, "n": 6}
+    assert np.isnan(shares[OWL, "k = 5"]["value"]) and shares[OWL, "k = 5"]["n"] == 0
+    rows = markdown_rows(pan_supplement.sites_page(data, source, "T"))
+    assert [short_names(MODELS)[OWL], "k = 5", DASH, "0"] in rows
+
+
 def test_table_s2_and_exclusions(tables, source):
     data = pan_changes.rates_data(tables["edit_rates"])
     text = pan_changes.rates_page(data, source, "T")
@@ -548,11 +625,24 @@ ITEMS = {
 }
 
 
+def emptied(paths, folder):
+    """The same files without a row, as the workflow writes them; paths as they were given."""
+    if isinstance(paths, list):
+        return [emptied(path, folder / f"{number}") for number, path in enumerate(paths)]
+    target = folder / paths.rsplit("/", 1)[-1]
+    if target.suffix == ".csv":
+        write_csv(pd.read_csv(paths).iloc[:0], target)
+    else:
+        write_table(read_table(paths).iloc[:0], target)
+    return str(target)
+
+
 @pytest.mark.parametrize("item", ITEMS)
-def test_without_any_caption_every_item_says_so(item, tables, source):
+def test_without_any_caption_every_item_says_so(item, paths, source, tmp_path):
     names, others, options = ITEMS[item]
-    inputs = {name: tables[name].iloc[:0] for name in names}
-    inputs |= {name: tables[other].iloc[:0] for name, other in others.items()}
+    files = {name: emptied(paths[name], tmp_path) for name in names}
+    files |= {name: emptied(paths[other], tmp_path) for name, other in others.items()}
+    inputs = read_inputs(files, MODELS)
     data_of, show = (TABLES | FIGURES)[item]
     shown = show(data_of(**inputs, **options), source, *(["T"] if item in TABLES else []))
     text = shown if item in TABLES else words(shown)

@@ -430,6 +430,13 @@ class Queries(MiniGPT4):
         return torch.sin(torch.arange(N_IMAGE * 9).view(1, N_IMAGE, 9) * sizes).softmax(dim=2)
 
 
+class Cropping(MiniGPT4):
+    """Sees the left half of every picture."""
+
+    def seen_box(self, size):
+        return 0, 0, size[0] // 2, size[1]
+
+
 class Placeless(MiniGPT4):
     """Image tokens of which nobody can say what they show."""
 
@@ -450,6 +457,16 @@ def test_maps_of_queries_go_through_their_attention(model, pictures, files, reco
         of_queries = maps_by_loops(recorded, expected, sample, "act")
         reference = of_queries @ weights[int(sample[:9])]
         np.testing.assert_allclose(got, reference, rtol=2e-3, atol=2e-3)
+
+
+def test_the_facts_say_which_part_of_each_picture_is_seen(model, pictures, files, recorded):
+    sizes = {name: pictures[int(name)].size for name, _ in files}
+    assert recorded.facts["boxes"] == {n: [0, 0, w, h] for n, (w, h) in sizes.items()}
+    cropping = Cropping(model.network, model.tokenizer, "cpu")
+    found = record_pictures(cropping, PROMPT, [files[:2], files[2:3]], nouns, SMALL)
+    assert found.facts["boxes"] == {
+        name: [0, 0, sizes[name][0] // 2, sizes[name][1]] for name, _ in files[:3]
+    }
 
 
 def test_without_places_there_are_no_maps_and_the_facts_say_so(model, files):

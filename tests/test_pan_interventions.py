@@ -487,15 +487,15 @@ def test_position_is_the_one_that_generates_the_concept(model, image_tokens, cap
         model.final_states(whole)
     for position in (0, 3):
         place = occurrence(image_tokens, caption, position)
-        activations, says = read_position(model, place, [], site)
+        reading = read_position(model, place, [], site)
         expected = torch.stack([t[0, whole.prompt_end - 1 + position] for t in passed[site]])
-        torch.testing.assert_close(activations, expected, rtol=1e-3, atol=1e-4)
-        assert says == caption[position]
+        torch.testing.assert_close(reading.activations, expected, rtol=1e-3, atol=1e-4)
+        assert reading.says == caption[position]
         # Forcing the caption's own tokens moves on in the caption.
-        forced, says = read_position(model, place, caption[position : position + 2], site)
+        forced = read_position(model, place, caption[position : position + 2], site)
         later = torch.stack([t[0, whole.prompt_end + 1 + position] for t in passed[site]])
-        torch.testing.assert_close(forced, later, rtol=1e-3, atol=1e-4)
-        assert says == caption[position + 2]
+        torch.testing.assert_close(forced.activations, later, rtol=1e-3, atol=1e-4)
+        assert forced.says == caption[position + 2]
 
 
 def test_best_neurons_contribute_most(model):
@@ -510,6 +510,37 @@ def test_best_neurons_contribute_most(model):
     assert best.tolist() == [
         [int(i) // N_UNITS, int(i) % N_UNITS] for i in scores.flatten().argsort(descending=True)[:5]
     ]
+
+
+def test_neurons_that_act_against_their_activation_are_counted(model, image_tokens, caption):
+    """On them an edit by `act` raises the source; on the others, and by `post`, the target."""
+    place, target = occurrence(image_tokens, caption, 3), [IDS["fire"]]
+    encoded = model.encode(image_tokens[:1], place.prompt, [caption[:3]])
+    with record(model.sites("language"), ["act", "post"]) as passed:
+        model.final_states(encoded)
+    act, post = (torch.stack([t[0, -1] for t in passed[kind]]) for kind in ("act", "post"))
+    towards = model.unembedding()[target[0]] - model.unembedding()[caption[3]]
+    everywhere = EditSettings(0, "absolute", 0.001, 1000)
+    against, along = ((sign * act * post > 0.01).nonzero().numpy() for sign in (-1, 1))
+    assert min(len(against), len(along)) >= 3
+    neurons = np.concatenate([along[:3], against[:2]])
+    own = tuple(torch.from_numpy(neurons).unbind(dim=1))
+    for site, lost in (("act", [False] * 3 + [True] * 2), ("post", [False] * 5)):
+        args = (model, place, target, False, lambda *_: neurons, site, everywhere)
+        (edit,) = find_edits(*args)
+        assert edit.n_opposed == sum(lost)
+        # What the changed rows add to the target's lead over the source, before the final norm.
+        assert ((post[own] * (edit.delta @ towards)) < 0).tolist() == lost
+
+
+def test_opposed_neurons_of_a_position_are_those_of_opposite_signs(model, image_tokens, caption):
+    place = occurrence(image_tokens, caption, 2)
+    act, post = (read_position(model, place, [], site) for site in ("act", "post"))
+    opposed = (act.activations > 0) & (post.activations < 0)
+    opposed |= (act.activations < 0) & (post.activations > 0)
+    assert 0 < opposed.sum() < opposed.numel()
+    assert torch.equal(act.opposed, opposed)
+    assert not post.opposed.any()
 
 
 RELATIVE = EditSettings(0.5, "median", 0.002, 1000)
@@ -557,7 +588,8 @@ def test_edit_of_a_word_raises_every_token_of_the_target(model, image_tokens, ca
         # What is edited is what the model says at that place under the edits before.
         for number in (1, 2):
             with edited(model, edits[:number]):
-                assert seen[number][1] == read_position(model, place, targets[:number], "post")[1]
+                reading = read_position(model, place, targets[:number], "post")
+                assert seen[number][1] == reading.says
         gained = [target_log_probabilities(model, place, targets)]
         for number in (1, 2, 3):
             with edited(model, edits[:number]):
@@ -686,6 +718,27 @@ def test_plan():
     assert not {("bear", "teddy bear"), ("teddy bear", "bear")} & pairs
 
 
+def test_the_prefix_names_nothing():
+    prefix = "An image of"
+    concepts, captions, targets = tables()
+    # On pictures 3 and 5 the concept is "image".
+    for number in (3, 5):
+        where = (captions["picture_id"] == str(number)) & (captions["variant"] == "plain")
+        captions.loc[where, "caption"] = "an image on grass"
+        where = (concepts["picture_id"] == str(number)) & (concepts["variant"] == "plain")
+        concepts.loc[where, ["group", "token"]] = ["image", 15]
+    targets |= {"image": (15,)}
+    bare, _ = plan_edits(concepts, captions, targets, 99, 9, 9, 9, seed=1)
+    begun = captions.assign(caption=f"{prefix} " + captions["caption"])
+    plans, excluded = plan_edits(concepts, begun, targets, 99, 9, 9, 9, seed=1, prefix=prefix)
+    assert (plans, excluded) == (bare, [])
+    sources = {plan.picture_id: plan for plan in plans if plan.source == "image"}
+    assert {name: plan.transfer for name, plan in sources.items()} == {"3": ("5",), "5": ("3",)}
+    assert all(len(plan.locality) == 8 for plan in sources.values())
+    into = {plan.picture_id for plan in plans if plan.target == "image"}
+    assert into == {"0", "1", "2", "4", "6", "7", "8", "9"}
+
+
 def test_plan_is_bounded_and_depends_on_names_alone():
     concepts, captions, targets = tables()
     plans, _ = plan_edits(concepts, captions, targets, 12, 2, 2, 3, seed=1)
@@ -774,26 +827,27 @@ def try_edits(world, words, n_edits, trial):
     model, prompt, tokens, captions, concepts, _ = world
     known, _ = known_targets(model, prompt["prefix"], words)
     before = dict(zip(captions["picture_id"], captions["caption"], strict=True))
-    plans, _ = plan_edits(concepts, captions, known, n_edits, 1, 1, 2, seed=1)
+    plans, _ = plan_edits(concepts, captions, known, n_edits, 1, 1, 2, 1, prompt["prefix"])
     rows = []
     for plan in plans:
         place = Occurrence(
             tokens[plan.picture_id], fill_prompt(prompt), plan.before, plan.tokens, plan.after
         )
-        activations, says = read_position(model, place, [], trial.site)
-        assert says == plan.tokens[0]
-        neurons = best_neurons(model, activations, says, 8)
+        reading = read_position(model, place, [], trial.site)
+        assert reading.says == plan.tokens[0]
+        neurons = best_neurons(model, reading.activations, reading.says, 8)
         rows += edited_captions(model, prompt, tokens, before, plan, neurons, trial, 20)
     return pd.DataFrame(rows)
 
 
-def test_edits_of_the_embedded_world(world):
+@pytest.mark.parametrize("site", ["act", "post"])
+def test_edits_of_the_embedded_world(world, site):
     model, names = world[0], world[-1]
     before = weights_of(model)
-    trial = EditTrial(EditSettings(0.5, "median", 0.001, 1000), "post", 5, ("token",), 1, 3)
+    trial = EditTrial(EditSettings(0.5, "median", 0.001, 1000), site, 5, ("token",), 1, 3)
     table = try_edits(world, names, 5, trial)
     assert not differing(model, before)
-    columns = "edit_id sample_id source target kind method seed n_neurons n_unedited beta"
+    columns = "edit_id sample_id source target kind method seed n_neurons n_unedited n_opposed beta"
     assert list(table) == [*columns.split(), "picture_id", "role", "caption_before", "caption"]
     assert set(table["n_neurons"]) == {5}
     assert (table["n_unedited"] <= 2).all()  # At most half of five are below half the median.
@@ -805,6 +859,8 @@ def test_edits_of_the_embedded_world(world):
     success = own.assign(success=says).groupby("method")["success"].mean()
     assert success["contribution"] >= 0.5
     assert success["random"] <= 0.2
+    assert (table["n_opposed"].sum() > 0) == (site == "act")
+    assert (table["n_opposed"] <= table["n_neurons"]).all()
     again = try_edits(world, names, 1, trial)
     pd.testing.assert_frame_equal(again, table.iloc[: len(again)])
 
@@ -821,6 +877,20 @@ def test_words_of_several_tokens_are_edited_whole(world):
     assert success["word"] >= 0.5
     assert success["word"] > success["token"] + 0.3
     assert (table.query("kind == 'word'")["n_neurons"] >= 10).sum() >= 4
+
+
+def test_random_controls_are_of_the_first_token_only(world):
+    settings = EditSettings(0.5, "median", 0.001, 5)
+
+    def tried(*kinds):
+        table = try_edits(world, ["stop light"], 1, EditTrial(settings, "act", 2, kinds, 2, 3))
+        return [*dict.fromkeys(zip(table["kind"], table["method"], table["seed"], strict=True))]
+
+    controls = [("token", "random", 0), ("token", "random", 1)]
+    first, whole = ("token", "contribution", 0), ("word", "contribution", 0)
+    assert tried("token", "word") == [first, whole, *controls]
+    assert tried("token") == [first, *controls]
+    assert tried("word") == [whole]
 
 
 def test_noise_takes_whole_pictures():

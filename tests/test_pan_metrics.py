@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import string
 import subprocess
 import sys
 import types
@@ -25,6 +26,7 @@ from mmneurons.metrics.moverscore import (
     mover_similarity,
     moverscore,
     piece_weights,
+    token_states,
 )
 from mmneurons.metrics.semantics import sensitivity_table
 from mmneurons.metrics.similarity import bertscore
@@ -96,11 +98,92 @@ def test_weights_that_do_not_sum_to_1_are_refused():
 def test_a_piece_weighs_by_its_rarity():
     # Seven texts: log(8/2) = 2 log 2 for "car", log(8/4) = log 2 for "red".
     frequencies = Counter({"car": 1, "##s": 1, ",": 2, "red": 3, "a": 7})
-    weights = piece_weights(["a", "red", "car", "##s", ","], frequencies, 7)
+    counts = np.array([True, True, True, False, False])
+    weights = piece_weights(["a", "red", "car", "##s", ","], counts, frequencies, 7)
     assert weights == pytest.approx([0, 1 / 3, 2 / 3, 0, 0])
-    assert piece_weights(["a", "a", ","], frequencies, 7) == pytest.approx([0.5, 0.5, 0])
-    assert piece_weights([",", "##s"], frequencies, 7).tolist() == [0, 0]
-    assert piece_weights([], frequencies, 7).tolist() == []
+    assert piece_weights(["a", "a", ","], counts[1:4], frequencies, 7) == pytest.approx(
+        [0.5, 0.5, 0]
+    )
+    assert piece_weights([",", "##s"], counts[3:], frequencies, 7).tolist() == [0, 0]
+    assert piece_weights([], counts[:0], frequencies, 7).tolist() == []
+
+
+def test_of_word_pieces_beginnings_count_that_are_no_punctuation():
+    texts = ["a reddish, car-like dog.", "(xqzzy) ...", "", "O'Neil's 3.5 [UNK] \u718a\u718a"]
+    found = token_states(texts, ENCODER, 2, 2, "cpu")
+    for one_text in found:
+        by_spelling = [
+            not piece.startswith("##") and piece not in string.punctuation
+            for piece in one_text.pieces
+        ]
+        assert one_text.counts.tolist() == by_spelling
+        assert len(one_text.pieces) == len(one_text.states)
+    assert sum(piece.startswith("##") for one_text in found for piece in one_text.pieces) >= 5
+
+
+BYTE_PIECES = [
+    "\u0120d",
+    "\u0120do",
+    "\u0120dog",
+    "gy",
+    "\u0120c",
+    "\u0120ca",
+    "\u0120cat",
+    "\u0120.",
+]
+
+
+@pytest.fixture(scope="module")
+def byte_encoder(tmp_path_factory):
+    """A tiny RoBERTa whose byte-level tokenizer knows " dog", "gy" and " cat"."""
+    import torch
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
+
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    pieces = [*special, *sorted(ByteLevel.alphabet()), *BYTE_PIECES]
+    merges = [(piece[:-1], piece[-1]) for piece in BYTE_PIECES]
+    folder = tmp_path_factory.mktemp("roberta")
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    RobertaTokenizer(vocab=vocabulary, merges=merges, add_prefix_space=True).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = RobertaConfig(vocab_size=len(pieces), intermediate_size=16, **sizes)
+    RobertaModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_of_byte_pieces_beginnings_count_that_are_no_punctuation(byte_encoder):
+    texts = ["doggy, cat!", " cat ... 'dog'", "\u718a cat", "?!", "\n"]
+    # A bear of three bytes begins behind its space; spaces and line breaks are no words.
+    expected = [
+        {"\u0120dog": 1, "gy": 0, ",": 0, "\u0120cat": 1, "!": 0},
+        {"\u0120cat": 1, "\u0120.": 0, ".": 0, "'": 0, "\u0120": 0, "d": 1, "o": 0, "g": 0},
+        {"\u0120": 0, "\u00e7": 1, "\u0128": 0, "\u012c": 0, "\u0120cat": 1},
+        {"\u0120": 0, "?": 0, "!": 0},
+        {"\u0120": 0, "\u010a": 0},
+    ]
+    found = token_states(texts, byte_encoder, 2, 3, "cpu")
+    for one_text, counts in zip(found, expected, strict=True):
+        assert dict(zip(one_text.pieces, one_text.counts.tolist(), strict=True)) == counts
+
+
+def test_moverscore_by_a_byte_level_encoder(byte_encoder):
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(byte_encoder)
+    model = AutoModel.from_pretrained(byte_encoder).eval()
+
+    def first_piece(text):
+        with torch.no_grad():
+            state = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, 1]
+        return (state / state.norm()).double().numpy()
+
+    scores = moverscore(["doggy!", "...", "doggy!"], ["cat", "cat", "doggy!"], byte_encoder, 2)
+    distance = np.linalg.norm(first_piece("doggy!") - first_piece("cat"))
+    assert scores == pytest.approx([1 - distance, 0, 1], abs=1e-5)
+    assert distance > 0.1
 
 
 def test_mover_similarity_by_hand():
@@ -165,11 +248,15 @@ def _by_assignment(candidate, reference, candidates):
     return 1 - min(costs)
 
 
-def test_moverscore_refuses_bad_input(tmp_path):
+def test_moverscore_refuses_bad_input(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="2 candidates, but 1 references"):
         moverscore(["a", "b"], ["c"], ENCODER, 2)
     with pytest.raises(ValueError, match="no encoder in"):
         moverscore(["a"], ["b"], tmp_path, 2)
+    slow = types.SimpleNamespace(from_pretrained=lambda _: types.SimpleNamespace(is_fast=False))
+    monkeypatch.setattr("transformers.AutoTokenizer", slow)
+    with pytest.raises(ValueError, match="does not say which text a piece covers"):
+        moverscore(["a"], ["b"], ENCODER, 2)
 
 
 # ------------------------------------------------------------------------------------- BLEURT
@@ -185,6 +272,7 @@ class FakeBleurt:
 
     config = types.SimpleNamespace(max_position_embeddings=64)
     batches = []
+    threads = []
 
     @classmethod
     def from_pretrained(cls, _):
@@ -200,6 +288,7 @@ class FakeBleurt:
         import torch
 
         if lengths is not None:
+            FakeBleurt.threads.append(torch.get_num_threads())
             return types.SimpleNamespace(logits=torch.tensor(lengths)[:, None])
         FakeBleurt.batches.append(len(candidates))
         pairs = zip(references, candidates, strict=True)
@@ -226,6 +315,20 @@ def test_bleurt_takes_references_first_and_keeps_the_order(monkeypatch, checkpoi
     scores = bleurt(candidates, references, checkpoint, batch_size=2)
     assert scores.tolist() == [21, 0, 13, 32, 0]
     assert FakeBleurt.batches == [2, 1]
+
+
+def test_bleurt_runs_with_the_threads_it_is_given(monkeypatch, checkpoint):
+    import torch
+
+    fake_package(monkeypatch, "4.57.6")
+    monkeypatch.setattr(FakeBleurt, "threads", [])
+    before = torch.get_num_threads()
+    try:
+        bleurt(["a"], ["b"], checkpoint)
+        bleurt(["a"], ["b"], checkpoint, threads=before + 1)
+    finally:
+        torch.set_num_threads(before)
+    assert FakeBleurt.threads == [before, before + 1]
 
 
 def test_bleurt_says_what_it_lacks(monkeypatch, checkpoint):
@@ -614,11 +717,12 @@ def test_no_noise_gives_an_empty_table():
 # --------------------------------------------------------------------------------------- edits
 
 
-def edited(edit, sample, words, *captions, kind="token", neurons=(5, 1)):
+def edited(edit, sample, words, *captions, kind="token", neurons=(5, 1), control=None):
     """Rows of edits.parquet; captions are (picture, role, before, after)."""
     source, target = words
+    method = ("contribution", 0) if control is None else ("random", control)
     return [
-        (edit, sample, source, target, kind, "contribution", 0, picture, role, *neurons)
+        (edit, sample, source, target, kind, *method, picture, role, *neurons)
         + (f"{PREFIX} {before}", f"{PREFIX} {after}")
         for picture, role, before, after in captions
     ]
@@ -710,6 +814,26 @@ def test_pictures_edits_and_samples_are_averaged_in_this_order():
     )
     assert one(table, "value", measure="locality") == pytest.approx(0.25)
     assert one(table, "n", measure="locality") == 5
+
+
+def test_every_random_seed_is_an_edit_of_its_own():
+    of_seed = [
+        edited(
+            "e1",
+            "p-car",
+            ("car", "dog"),
+            ("p", "edited", "a car", "a dog" if seed == 1 else "a car"),
+            ("q", "locality", "a tree", "a tree"),
+            neurons=(5, 5 * (seed > 0)),
+            control=seed,
+        )
+        for seed in range(5)
+    ]
+    table = table_of_edits([], *of_seed)
+    found = {row.measure: (row.value, row.n) for row in table.itertuples()}
+    assert set(table["method"]) == {"random"}
+    assert found["unedited"] == (pytest.approx(0.8), 5)
+    assert found["success"] == (pytest.approx(0.2), 5)
 
 
 def test_kinds_of_edits_have_rows_of_their_own():

@@ -35,11 +35,18 @@ def merge_records(shards: Iterable[str | Path], groups: Sequence[str], path: str
 
 
 def merge_maps(shards: Iterable[str | Path], path: str | Path) -> None:
-    """Put shards of `{name}`, `samples x ...`, together, sorted by `facts["sample_ids"]`."""
+    """Put shards of `{name}`, `samples x ...`, together, sorted by `facts["sample_ids"]`.
+
+    `facts["boxes"]`, by picture, are those of all shards.
+    """
     files = [TensorFile(shard) for shard in shards]
     sample_ids = np.array([s for file in files for s in file.facts["sample_ids"]], dtype=str)
     order = np.argsort(sample_ids, kind="stable")
     tensors = {
         name: np.concatenate([file[name] for file in files])[order] for name in files[0].names
     }
-    write_tensors(tensors, path, {**files[0].facts, "sample_ids": sample_ids[order].tolist()})
+    own = {
+        "sample_ids": sample_ids[order].tolist(),
+        "boxes": {name: box for file in files for name, box in file.facts["boxes"].items()},
+    }
+    write_tensors(tensors, path, files[0].facts | own)

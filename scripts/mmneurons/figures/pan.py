@@ -47,13 +47,15 @@ def layers_data(neurons: pd.DataFrame, top_k: Sequence[int]) -> pd.DataFrame:
     """Count the different neurons of each layer among the k best of every concept.
 
     neurons: model, layer, unit, rank (0 best, per sample). Columns: model, k, layer, neurons; a row
-    for every layer up to the last one in which the model has any recorded neuron.
+    for every layer up to the last one in which the model has any recorded neuron, and for every k
+    up to the number of neurons that were recorded of each concept.
     """
     rows = []
     for model in models_of(neurons):
         own = neurons[neurons["model"] == model]
         layers = range(own["layer"].max() + 1 if len(own) else 0)
-        for k in top_k:
+        recorded = own["rank"].max() + 1 if len(own) else 0
+        for k in (k for k in top_k if k <= recorded):
             best = own[own["rank"] < k].drop_duplicates(["layer", "unit"])
             counts = best["layer"].value_counts().reindex(layers, fill_value=0)
             rows += [(model, k, layer, count) for layer, count in counts.items()]
@@ -120,6 +122,8 @@ def invariance_data(
     """
     rows = shown_at(invariance, site)
     rows = rows[rows["method"].isin(METHODS)].drop(columns="site")
+    # A file without a row has columns without a type.
+    rows = rows.astype(dict.fromkeys(["k", "value", "low", "high"], "float64"))
     chance = (rows["k"] / rows["model"].astype(str).map(n_units or {}).astype(float)).clip(upper=1)
     table = rows.assign(chance=chance)
     return table.sort_values(["model", "method", "k"], kind="stable", ignore_index=True)
@@ -147,7 +151,7 @@ def invariance_figure(
         axes.plot(chance["k"], chance["chance"], color=FAINT, linestyle=(0, (2, 2)), linewidth=1)
         axes.set_xscale("log")
         ks = sorted(own["k"].unique()) or [1]
-        axes.set_xticks(ks, [f"{k}" for k in ks])
+        axes.set_xticks(ks, [f"{k:g}" for k in ks])
         axes.set_xlim(ks[0] / 1.15, ks[-1] * 1.15)
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_minor_locator(NullLocator())

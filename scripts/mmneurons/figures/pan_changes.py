@@ -54,14 +54,14 @@ def noise_data(
 
     weight_noise: model, sample_id, group, picture_id, method, seed, unit, level, draw,
     caption_before, caption. Of each model the pictures with the most concepts tried are shown, the
-    first of them first: `most` after the first `skip`; at the model's middle level and `draw`, of
-    random neurons those of the lowest seed. rates: the table of `metrics.weight_noise` or None.
+    first of them first: `most` after the first `skip`; at the level of `_shown_level` and `draw`,
+    of random neurons those of the lowest seed. rates: the table of `metrics.weight_noise` or None.
     """
     place = {name: number for number, name in enumerate(picture_order(pictures))}
     parts = []
     for model in models_of(weight_noise):
         own = weight_noise[weight_noise["model"] == model]
-        own = own[(own["level"] == middle_level(own)) & (own["draw"] == draw)]
+        own = _shown_level(own[own["draw"] == draw])
         tried = own.groupby("picture_id")["group"].nunique()
         chosen = sorted(tried.index, key=lambda name: (-tried[name], place[name]))
         for picture_id in chosen[skip : skip + most]:
@@ -74,6 +74,15 @@ def noise_data(
         *("caption_before", "caption", "measure", "value", "low", "high", "n", "n_left_out"),
     ]
     return _with_rates(parts, rates, columns, weight_noise)
+
+
+def _shown_level(noise: pd.DataFrame) -> pd.DataFrame:
+    """The rows at the highest level of the unit "row", or else at the first unit's middle level."""
+    relative = noise[noise["unit"] == "row"]
+    if len(relative):
+        return relative[relative["level"] == relative["level"].max()]
+    own = noise[noise["unit"].isin(noise["unit"].head(1))]
+    return own[own["level"] == middle_level(own)]
 
 
 def noise_page(data: pd.DataFrame, source: Source, title: str) -> str:
@@ -95,19 +104,25 @@ def noise_page(data: pd.DataFrame, source: Source, title: str) -> str:
             }
             for row in own.itertuples()
         ]
-        heading = f"{names[model]}, {picture_name(picture_id)}, level {first['level']:g}"
+        level = f"level {first['level']:g} of the unit \u201c{first['unit']}\u201d"
+        heading = f"{names[model]}, {picture_name(picture_id)}, {level}"
         blocks[escaped(heading)] = pd.DataFrame(rows)
     if captions.empty:
         blocks["Captions"] = "No caption under noise to show."
     rates = data[data["part"] == "rate"]
     if len(rates):
-        blocks["Rates"] = _rates_block(rates, ["method", "level"], dict.fromkeys(NOISE_MEASURES))
-    units = [LEVEL_UNITS.get(unit, unit) for unit in dict.fromkeys(data["unit"].dropna())]
+        by = ["method", "unit", "level"]
+        blocks["Rates"] = _rates_block(rates, by, dict.fromkeys(NOISE_MEASURES))
+    units = [
+        f"\u201c{unit}\u201d: {LEVEL_UNITS[unit]}" if unit in LEVEL_UNITS else f"\u201c{unit}\u201d"
+        for unit in dict.fromkeys(data["unit"].dropna())
+    ]
     caption = (
         "Captions while Gaussian noise lies on the output rows of a concept's best neurons, "
         "or of as many random neurons of the same layers; words that name a concept whose neurons "
         "were tried are bold. Shown, of each model: the pictures of which most concepts were "
-        "tried, at the middle level, first draw, first random seed. Noise levels: "
+        "tried, at the highest level of the unit \u201crow\u201d where the model has it, else at "
+        "the middle level; first draw, first random seed. Units of the level: "
         f"{escaped('; '.join(units)) or DASH}."
     )
     if len(rates):
@@ -337,7 +352,7 @@ def _rates_block(rates: pd.DataFrame, by: list[str], heads: dict) -> pd.DataFram
     for key, own in rates.groupby(["model", *by], observed=True, sort=False):
         line = {"model": escaped(names[key[0]])}
         for name, value in zip(by, key[1:], strict=True):
-            line[name] = method_label(value, "") if name == "method" else f"{value:g}"
+            line[name] = _key_cell(name, value)
         found = own.set_index("measure")
         for measure, head in heads.items():
             cell = DASH
@@ -348,3 +363,10 @@ def _rates_block(rates: pd.DataFrame, by: list[str], heads: dict) -> pd.DataFram
             line[head or measure] = cell
         rows.append(line)
     return pd.DataFrame(rows)
+
+
+def _key_cell(name: str, value: str | float) -> str:
+    """What a row of rates is about: its method, or its unit or level of noise."""
+    if name == "method":
+        return method_label(value, "")
+    return escaped(value) if isinstance(value, str) else f"{value:g}"

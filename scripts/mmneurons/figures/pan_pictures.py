@@ -42,7 +42,10 @@ NO_GRID = (
 
 @dataclass(frozen=True)
 class ConceptMaps:
-    """Mean activation of a concept's k best neurons, `rows x columns` of patches, by k."""
+    """Mean activation of a concept's k best neurons, `rows x columns` of patches, by k.
+
+    box: the part of the picture that the patches cover: left, top, right, bottom, in pixels.
+    """
 
     model: str
     picture_id: str
@@ -50,6 +53,7 @@ class ConceptMaps:
     group: str
     maps: Mapping[int, np.ndarray]
     through_queries: bool
+    box: tuple[int, int, int, int]
 
 
 def concept_maps(
@@ -65,12 +69,14 @@ def concept_maps(
     """Read the maps of chosen pictures; an entry a model, picture and concept of its caption.
 
     records: pan_maps by model. The pictures are those of `choose_pictures`, of each the first
-    `most_concepts` concepts are taken. An entry has no maps where the model has no patch grid.
+    `most_concepts` concepts are taken. An entry has no maps where the model has no patch grid; the
+    map of a k above the number of recorded neurons is that of all of them.
     """
     entries = []
     for model in models_of(concepts):
         record = records[model]
-        grid, ks = record.facts["grid"], record.facts["top_k"]
+        grid, recorded = record.facts["grid"], record.facts["recorded"]
+        ks = [min(k, recorded) for k in record.facts["top_k"]]
         place = {sample: number for number, sample in enumerate(record.facts["sample_ids"])}
         maps = None if grid is None else record[f"{site}/maps"]
         for picture_id in choose_pictures(pictures, concepts, skip, most):
@@ -89,32 +95,37 @@ def concept_maps(
                         row.group,
                         found,
                         bool(record.facts["through_queries"]),
+                        tuple(record.facts["boxes"][picture_id]),
                     )
                 )
     return entries
 
 
-def maps_data(entries: Sequence[ConceptMaps], sizes: Mapping[str, tuple[int, int]]) -> pd.DataFrame:
+def maps_data(entries: Sequence[ConceptMaps]) -> pd.DataFrame:
     """All that `maps_figure` draws: a row a patch, or one row with a note for a model without any.
 
-    sizes: (height, width) in pixels of each picture. Columns: model, picture_id, caption, group, k,
-    row, column, value, threshold (of the mask, on the map scaled to the picture), note.
+    Columns: model, picture_id, caption, group, left, top, right, bottom (the part of the picture
+    that the patches cover, in pixels), k, row, column, value, threshold (of the mask, on the map
+    scaled to that part), note.
     """
-    columns = ["model", "picture_id", "caption", "group", "k", "row", "column", "value"]
+    edges = ["left", "top", "right", "bottom"]
+    columns = ["model", "picture_id", "caption", "group", *edges, "k", "row", "column", "value"]
     columns += ["threshold", "note"]
     parts = [pd.DataFrame(columns=columns)]
     for entry in entries:
+        left, top, right, bottom = entry.box
         head = {name: getattr(entry, name) for name in columns[:4]}
+        head |= dict(zip(edges, entry.box, strict=True))
         if not entry.maps:
             parts.append(pd.DataFrame([head | {"note": NO_GRID}]))
         for k, values in entry.maps.items():
             row, column = np.indices(values.shape).reshape(2, -1)
             cells = {"k": k, "row": row, "column": column, "value": values.ravel()}
-            threshold = mask_threshold(heatmap(values, sizes[entry.picture_id]))
+            threshold = mask_threshold(heatmap(values, (bottom - top, right - left)))
             parts.append(pd.DataFrame(head | cells | {"threshold": threshold, "note": ""}))
     filled = [part.astype("object") for part in parts if len(part)] or parts
     table = pd.concat(filled, ignore_index=True).reindex(columns=columns)
-    whole = dict.fromkeys(["k", "row", "column"], "Int64")
+    whole = dict.fromkeys([*edges, "k", "row", "column"], "Int64")
     return table.astype({**whole, "value": "float64", "threshold": "float64"})
 
 
@@ -133,7 +144,8 @@ def maps_figure(
 ) -> Figure:
     """Draw, for each model, picture and concept, a row of heatmaps and one of masks.
 
-    pictures: `height x width x 3` by picture_id. `cell` is a picture's longest side.
+    pictures: `height x width x 3` by picture_id, whole; each model's own part of it is drawn.
+    `cell` is the longest side of a part.
     """
     n_maps = max([1, *(len(entry.maps) for entry in entries)])
     gap, label = 0.08, max(cell, 1.35)
@@ -157,10 +169,13 @@ def maps_figure(
             if not entry.maps:
                 y = page.text([(NO_GRID, False)], MARGIN, y, page.inner, SMALL) + 0.1
         if entry.maps:
-            y = _concept(page, y, entry, pictures[entry.picture_id], cell, gap, label, colormap)
+            left, top, right, bottom = entry.box
+            part = pictures[entry.picture_id][top:bottom, left:right]
+            y = _concept(page, y, entry, part, cell, gap, label, colormap)
     explanation = (
-        "For each concept of the caption, upper row: the mean activation of its k best neurons, by "
-        "contribution, at each patch of the picture, scaled bilinearly to the picture; every map "
+        "Shown is what the model sees of the picture: all of it, or the middle where the model "
+        "crops. For each concept of the caption, upper row: the mean activation of its k best "
+        "neurons, by contribution, at each patch, scaled bilinearly to the part shown; every map "
         "has its own colours, from its lowest to its highest value. Lower row, masks: the picture "
         f"where the map is above its {MASKED_SHARE}th percentile, the rest darkened. Where a model "
         "reads the picture through queries, which have no place on it, the activation at each is "

@@ -27,7 +27,7 @@ def sites_data(
     neurons: the tables by contribution, one argument a site, named by it. Columns: model, measure,
     setting, site, value, low, high, n. Cross-image invariance is averaged over concepts and has no
     interval; "in common" is the mean share of the best k neurons of a sample that the first two
-    sites have in common, and stands with the first.
+    sites have in common, and stands with the first; NaN where fewer than k were recorded.
     """
     averaged = cross_image.groupby(
         ["model", "method", "site", "n_pictures", "k"], observed=True, as_index=False
@@ -74,9 +74,12 @@ def _in_common(neurons: Mapping[str, pd.DataFrame], ks: Sequence[int]) -> pd.Dat
     worse = np.maximum(shared["rank"], shared["rank_other"])
     rows = []
     for model in models_of(one):
-        n = one.loc[one["model"] == model, "sample_id"].nunique()
+        ranks = [table.loc[table["model"] == model, "rank"] for table in (one, other)]
+        recorded = min(own.max() + 1 for own in ranks) if all(map(len, ranks)) else 0
+        samples = one.loc[one["model"] == model, "sample_id"].nunique()
         own = worse[shared["model"] == model]
         for k in ks:
+            n = samples if k <= recorded else 0
             value = (own < k).sum() / (k * n) if n else np.nan
             setting = f"k = {k}"
             rows.append([model, "neurons in common", setting, site, value, np.nan, np.nan, n])

@@ -21,9 +21,9 @@ def heatmap(mean_activation: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Scale values of image tokens up to a picture (Sato & Takagi 2025, section II-E).
 
     mean_activation: `rows x columns` of the patch grid, for MiniGPT-4 16 x 4. size: (height, width)
-    of the picture in pixels, whatever its shape: the grid covers all of it, since the model sees
-    the whole picture squeezed into its square. Returns `height x width`, bilinear between the
-    centres of the patches and constant beyond the outermost ones.
+    in pixels of what the model sees of the picture, whatever its shape: the grid covers all of it,
+    squeezed into the model's square. Returns `height x width`, bilinear between the centres of the
+    patches and constant beyond the outermost ones.
     """
     values = np.asarray(mean_activation, dtype=np.float64)
     height, width = size

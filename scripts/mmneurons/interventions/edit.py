@@ -1,10 +1,16 @@
-"""Editing a concept into another by its neurons' output rows (Pan et al. 2024, Algorithm 1)."""
+"""Editing a concept into another by its neurons' output rows (Pan et al. 2024, Algorithm 1).
+
+The algorithm takes o, a neuron's activation, from a site of choice: `act`, which the released code
+records, or `post`. A changed output row acts through `post` whatever the choice, and in gated FFNs
+`post` is `act` times the gate's partner. Where the two have opposite signs an edit by `act` raises
+the source and lowers the target; such neurons are edited as the algorithm says, and counted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,13 +41,28 @@ class Edit:
     """What Algorithm 1 found for the neurons of one token.
 
     neurons: rows (layer, unit); delta: `neurons x hidden`; beta: absolute; n_unedited: neurons
-    with |g| <= beta.
+    with |g| <= beta; n_opposed: neurons whose o has the opposite sign of their activation at
+    `post`, so that the change works against the edit; 0 where o is that of `post`.
     """
 
     neurons: np.ndarray
     delta: torch.Tensor
     beta: float
     n_unedited: int
+    n_opposed: int = 0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What passes the position behind some tokens.
+
+    activations: o of every neuron, `layers x units` (float32); opposed: whether o has the opposite
+    sign of the activation at `post`, booleans `layers x units`; says: the token that is said there.
+    """
+
+    activations: torch.Tensor
+    opposed: torch.Tensor
+    says: int
 
 
 @dataclass(frozen=True)
@@ -135,6 +156,9 @@ def find_edits(
     "umb-rella"): then that token is edited into the one that followed the concept. Each place is
     edited once, so a later edit may weaken an earlier one that shares its neurons or directions.
 
+    site: whose activations are o. Away from `post` some edited neurons may work against the edit:
+    each edit's n_opposed.
+
     Raises ValueError for a target without tokens or with the same tokens as the concept.
     """
     target, concept = tuple(target), tuple(occurrence.tokens)
@@ -147,15 +171,16 @@ def find_edits(
     edits: list[Edit] = []
     with ExitStack() as stack:
         for place in range(len(target) + whole):
-            activations, says = read_position(model, occurrence, target[:place], site)
-            source = says if place else concept[0]
+            reading = read_position(model, occurrence, target[:place], site)
+            source = reading.says if place else concept[0]
             goal = target[place] if place < len(target) else occurrence.after
             closes = place == len(target)
             if source == goal or (closes and not _continues(model, target, source)):
                 continue
-            neurons = choose(place, source, activations)
-            active = activations[tuple(torch.from_numpy(neurons).long().unbind(dim=1))]
-            edits.append(token_edit(model, neurons, active, source, goal, settings))
+            neurons = choose(place, source, reading.activations)
+            own = tuple(torch.tensor(neurons).long().unbind(dim=1))
+            edit = token_edit(model, neurons, reading.activations[own], source, goal, settings)
+            edits.append(replace(edit, n_opposed=int(reading.opposed[own].sum())))
             stack.enter_context(edited(model, edits[-1:]))
     return edits
 
@@ -163,15 +188,19 @@ def find_edits(
 @torch.no_grad()
 def read_position(
     model: MultimodalModel, occurrence: Occurrence, forced: Sequence[int], site: Kind
-) -> tuple[torch.Tensor, int]:
-    """Activations `layers x units` (float32) behind the forced tokens, and what is said there."""
+) -> Reading:
+    """The activations of a site behind the forced tokens, and what is said there."""
     encoded = model.encode(
         occurrence.image_tokens[None], occurrence.prompt, [[*occurrence.before, *forced]]
     )
-    with record(model.sites("language"), [site]) as passed:
+    with record(model.sites("language"), [site, "post"]) as passed:
         states = model.final_states(encoded)
+    here, behind = (
+        torch.stack([tensor[0, -1].float().cpu() for tensor in passed[kind]])
+        for kind in (site, "post")
+    )
     says = int(model.logits(states[0, -1]).argmax())
-    return torch.stack([tensor[0, -1].float().cpu() for tensor in passed[site]]), says
+    return Reading(here, here.sign() * behind.sign() < 0, says)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice, product
+from itertools import chain, islice
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from mmneurons.interventions.edit import (
     word_tokens,
 )
 from mmneurons.methods.selection import random_like
-from mmneurons.metrics.naming import names
+from mmneurons.metrics.naming import named_after, names
 from mmneurons.models.base import MultimodalModel
 from mmneurons.models.captions import caption_text, fill_prompt
 from mmneurons.probe.hooks import Kind
@@ -67,8 +67,9 @@ class PlannedEdit:
 class EditTrial:
     """How the planned edits are tried.
 
-    n_neurons: edited neurons a token; kinds: "token" (first tokens, as in the paper), "word" (all
-    tokens); random_seeds: number of random controls; seed: of the controls.
+    site: whose activations the algorithm takes for o; n_neurons: edited neurons a token; kinds:
+    "token" (first tokens, as in the paper), "word" (all tokens); random_seeds: number of random
+    controls, of kind "token" only; seed: of the controls.
     """
 
     settings: EditSettings
@@ -101,14 +102,15 @@ def plan_edits(
     n_transfer: int,
     n_locality: int,
     seed: int,
+    prefix: str = "",
 ) -> tuple[list[PlannedEdit], list[dict]]:
     """At most `n_edits` pairs of a sample and a target, and rows of exclusions.
 
     concepts, captions: their tables, of which the plain rows are used; targets: tokens of the words
-    to choose from. A target is not named by the picture's caption and begins with another token
-    than the source. Each sample in turn gets up to `n_targets`, as in the paper's tables. The order
-    of samples, of a sample's targets and of pictures is by hash, so it depends on neither table's
-    order.
+    to choose from; prefix: with which every caption begins and which names nothing. A target is not
+    named by the picture's caption and begins with another token than the source. Each sample in
+    turn gets up to `n_targets`, as in the paper's tables. The order of samples, of a sample's
+    targets and of pictures is by hash, so it depends on neither table's order.
     A sample without any possible target is excluded.
     """
     concepts = concepts[concepts["variant"] == "plain"]
@@ -116,14 +118,18 @@ def plan_edits(
     samples = sorted(concepts.itertuples(), key=lambda row: _order(seed, row.sample_id))
     choices = []
     for row in samples:
-        possible = _possible_pairs(row, captions.at[row.picture_id, "caption"], targets, seed)
+        caption = captions.at[row.picture_id, "caption"]
+        possible = _possible_pairs(row, caption, targets, seed, prefix)
         choices.append(list(islice(possible, n_targets)))
     pairs = islice(chain.from_iterable(choices), n_edits)
     says: dict[str, dict[str, bool]] = {}
     planned = []
     for row, target in pairs:
         if row.group not in says:
-            says[row.group] = {p: names(text, row.group) for p, text in captions["caption"].items()}
+            says[row.group] = {
+                name: named_after(text, row.group, prefix)
+                for name, text in captions["caption"].items()
+            }
         planned.append(
             _plan(row, target, targets[target], captions.at[row.picture_id, "token_ids"])
             | _other_pictures(row, says[row.group], n_transfer, n_locality, seed)
@@ -146,14 +152,15 @@ def edited_captions(
     trial: EditTrial,
     max_new_tokens: int,
 ) -> Iterator[dict]:
-    """Make one planned edit in every kind, on its neurons and on random ones, and caption under it.
+    """Make one planned edit in every kind and on random neurons, and caption under each.
 
     image_tokens: `image tokens x hidden`, captions: the plain ones, both of the plan's pictures;
     neurons: those of the sample by contribution, rows (layer, unit), best first. Random controls
     have as many neurons from the same layers, their activations are read at the same position, and
-    a beta relative to the median is relative to their own. All pictures of an edit are one batch.
-    Yields rows of edits.parquet; `beta` is that of the first token; the numbers of neurons are sums
-    over tokens.
+    a beta relative to the median is relative to their own; they are tried with first tokens only,
+    where "token" is among the kinds. All pictures of an edit are one batch.
+    Yields rows of edits.parquet; `beta` is that of the first token; the numbers of neurons (edited,
+    unedited, opposed) are sums over tokens.
     """
     occurrence = Occurrence(
         image_tokens=image_tokens[plan.picture_id],
@@ -162,8 +169,10 @@ def edited_captions(
         tokens=plan.tokens,
         after=model.tokenizer.eos_token_id if plan.after is None else plan.after,
     )
-    controls = [("random", draw) for draw in range(trial.random_seeds)]
-    for kind, (method, draw) in product(trial.kinds, [("contribution", 0), *controls]):
+    tries = [(kind, "contribution", 0) for kind in trial.kinds]
+    if "token" in trial.kinds:
+        tries += [("token", "random", draw) for draw in range(trial.random_seeds)]
+    for kind, method, draw in tries:
         choose = partial(_best, model, neurons[: trial.n_neurons], trial.n_neurons)
         if method == "random":
             choose = partial(_random, choose, [trial.seed, draw, *plan.sample_id.encode()])
@@ -186,6 +195,7 @@ def edited_captions(
             "seed": draw,
             "n_neurons": sum(len(edit.neurons) for edit in edits),
             "n_unedited": sum(edit.n_unedited for edit in edits),
+            "n_opposed": sum(edit.n_opposed for edit in edits),
             "beta": edits[0].beta if edits else float("nan"),
         }
         tokens = torch.stack([image_tokens[name] for name in plan.roles])
@@ -221,12 +231,13 @@ def _random(
 
 
 def _possible_pairs(
-    row, caption: str, targets: Mapping[str, tuple[int, ...]], seed: int
+    row, caption: str, targets: Mapping[str, tuple[int, ...]], seed: int, prefix: str
 ) -> Iterator[tuple]:
     """(row, target) for every target that the caption lacks, in an order by hash."""
     for target in sorted(targets, key=lambda word: _order(seed, row.sample_id, word)):
         begins_alike = targets[target][0] == row.token
-        if not (begins_alike or names(caption, target) or names(target, row.group)):
+        says_it = named_after(caption, target, prefix)
+        if not (begins_alike or says_it or names(target, row.group)):
             yield row, target
 
 

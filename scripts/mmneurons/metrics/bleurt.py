@@ -20,12 +20,14 @@ def bleurt(
     checkpoint: str | Path,
     batch_size: int = 64,
     device: str = "cpu",
+    threads: int | None = None,
 ) -> np.ndarray:
     """BLEURT of each pair, float array (pairs,), about 0 (unlike) to 1 (alike), not bounded.
 
     `checkpoint` is a local directory, such as a copy of lucadiliello/BLEURT-20. An empty candidate
-    or reference scores 0 by definition. Raises ValueError for a directory without a checkpoint and
-    ImportError outside the environment that bleurt-pytorch needs.
+    or reference scores 0 by definition. `threads` sets torch's number of threads, on which sums
+    depend in their last digits; None leaves it. Raises ValueError for a directory without a
+    checkpoint and ImportError outside the environment that bleurt-pytorch needs.
     """
     if len(candidates) != len(references):
         raise ValueError(f"{len(candidates)} candidates, but {len(references)} references")
@@ -34,6 +36,8 @@ def bleurt(
     model, tokenizer = _load(str(checkpoint), device)
     import torch
 
+    if threads is not None:
+        torch.set_num_threads(threads)
     scores = np.zeros(len(candidates))
     pairs = list(zip(candidates, references, strict=True))
     filled = [i for i, pair in enumerate(pairs) if all(text.strip() for text in pair)]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mmneurons.metrics.weight_noise import gone, named_after, rate, share_kept
+from mmneurons.metrics.naming import named_after
+from mmneurons.metrics.weight_noise import gone, rate, share_kept
 
 COLUMNS = ["kind", "method", "measure", "value", "low", "high", "n", "n_left_out"]
 MEASURES = {
@@ -21,6 +22,9 @@ MEASURES = {
     "unedited": "edit",
 }
 """Each measure and the captions it is taken on; "edit" is one number for each edit."""
+
+# A random control has the edit's name; its seed tells which.
+_EDIT = ["edit_id", "seed"]
 
 
 def edits_table(captions: pd.DataFrame, concepts: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
@@ -44,17 +48,18 @@ def edits_table(captions: pd.DataFrame, concepts: pd.DataFrame, prefix: str = ""
 
     Values are averaged over an edit's pictures, then over a sample's edits (targets, random seeds),
     then over samples; 95 % intervals are bootstrap over samples. n counts captions (for unedited:
-    edits), n_left_out those to which a measure does not apply; without any the value is NaN.
+    edits, of which each random seed is one), n_left_out those to which a measure does not apply;
+    without any the value is NaN.
     """
     judged = _judged(captions.reset_index(drop=True), concepts, prefix)
     rows = []
     for (kind, method), own in judged.groupby(["kind", "method"], sort=True):
-        edits = own.drop_duplicates("edit_id")
+        edits = own.drop_duplicates(_EDIT)
         for measure, role in MEASURES.items():
             table = edits if role == "edit" else own[own["role"] == role]
             column = "success" if measure == "transfer" else measure
             head = {"kind": kind, "method": method, "measure": measure}
-            rows.append(head | rate(table, column, ["edit_id"]))
+            rows.append(head | rate(table, column, _EDIT))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -3,7 +3,9 @@
 After Zhao et al. 2019 and the second version of its released code, for single tokens (unigrams):
 states of one layer of an encoder, scaled to length 1, Euclidean distances, and weights by inverse
 document frequency. Pieces that continue a word ("##ed") and punctuation weigh nothing, nor do the
-special tokens. The published package loads no current encoder; nothing of it is used here.
+special tokens. Which pieces these are is read from the tokenizer and the text, not from the pieces'
+spelling, which differs: BERT's "##ed" is "ed" and its "dog" is "Ġdog" in byte-level encoders.
+The published package loads no current encoder; nothing of it is used here.
 """
 
 from __future__ import annotations
@@ -20,10 +22,15 @@ from scipy.sparse import eye_array, kron, vstack
 
 
 class TokenStates(NamedTuple):
-    """A text's pieces and their states (pieces x hidden), without special tokens."""
+    """A text's pieces, without special tokens.
+
+    states: pieces x hidden; counts: whether a piece begins a word and is more than punctuation,
+    booleans (pieces,).
+    """
 
     pieces: list[str]
     states: np.ndarray
+    counts: np.ndarray
 
 
 def moverscore(
@@ -57,7 +64,10 @@ def moverscore(
 def token_states(
     texts: Sequence[str], encoder: str | Path, num_layers: int, batch_size: int, device: str
 ) -> list[TokenStates]:
-    """The texts' pieces with their states after `num_layers` layers of the encoder."""
+    """The texts' pieces with their states after `num_layers` layers of the encoder.
+
+    Raises ValueError for an encoder whose tokenizer does not say which text a piece covers.
+    """
     if not (Path(encoder) / "config.json").is_file():
         raise ValueError(f"no encoder in {encoder} (it has no config.json)")
     # Imported here because the measure itself needs neither.
@@ -65,26 +75,53 @@ def token_states(
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(encoder)
+    if not tokenizer.is_fast:
+        raise ValueError(f"the tokenizer in {encoder} does not say which text a piece covers")
     model = AutoModel.from_pretrained(encoder).to(device).eval()
     # A tokenizer that states no length has an astronomical one.
     longest = min(tokenizer.model_max_length, model.config.max_position_embeddings)
     found = []
     for start in range(0, len(texts), batch_size):
+        own = list(texts[start : start + batch_size])
         batch = tokenizer(
-            list(texts[start : start + batch_size]),
+            own,
             padding=True,
             truncation=True,
             max_length=longest,
             return_special_tokens_mask=True,
+            return_offsets_mapping=True,
             return_tensors="pt",
         ).to(device)
         kept = ~batch.pop("special_tokens_mask").bool() & batch["attention_mask"].bool()
+        covered = batch.pop("offset_mapping").tolist()
         with torch.inference_mode():
             states = model(**batch, output_hidden_states=True).hidden_states[num_layers]
-        for ids, text_states, mask in zip(batch["input_ids"], states, kept, strict=True):
-            pieces = tokenizer.convert_ids_to_tokens(ids[mask].tolist())
-            found.append(TokenStates(pieces, text_states[mask].double().cpu().numpy()))
+        for row, (text, mask) in enumerate(zip(own, kept.cpu().numpy(), strict=True)):
+            ids = batch["input_ids"][row].cpu().numpy()[mask]
+            counts = _counts(text, batch.word_ids(row), covered[row])
+            found.append(
+                TokenStates(
+                    tokenizer.convert_ids_to_tokens(ids.tolist()),
+                    states[row].double().cpu().numpy()[mask],
+                    counts[mask],
+                )
+            )
     return found
+
+
+def _counts(text: str, words: Sequence[int | None], covered: Sequence[Sequence[int]]) -> np.ndarray:
+    """Whether each piece is the first of its word to cover more than punctuation and spaces.
+
+    words: the number of each piece's word, None for special tokens; covered: its (start, end)
+    characters of the text, none for special tokens. Returns booleans (pieces,).
+    """
+    counts, begun = [], set()
+    for word, (start, end) in zip(words, covered, strict=True):
+        has_text = bool(text[start:end].strip(string.punctuation + string.whitespace))
+        counts.append(has_text and word not in begun)
+        if has_text:
+            begun.add(word)
+    return np.array(counts, dtype=bool)
 
 
 def _weights(encoded: dict[str, TokenStates], texts: Sequence[str]) -> dict[str, np.ndarray]:
@@ -92,17 +129,19 @@ def _weights(encoded: dict[str, TokenStates], texts: Sequence[str]) -> dict[str,
     distinct = list(dict.fromkeys(texts))
     frequencies = Counter(piece for text in distinct for piece in set(encoded[text].pieces))
     return {
-        text: piece_weights(encoded[text].pieces, frequencies, len(distinct)) for text in distinct
+        text: piece_weights(encoded[text].pieces, encoded[text].counts, frequencies, len(distinct))
+        for text in distinct
     }
 
 
-def piece_weights(pieces: Sequence[str], frequencies: Counter[str], texts: int) -> np.ndarray:
+def piece_weights(
+    pieces: Sequence[str], counts: Sequence[bool], frequencies: Counter[str], texts: int
+) -> np.ndarray:
     """Weights (pieces,) that sum to 1, or all 0 where no piece counts.
 
-    A piece weighs log((texts + 1) / (frequency + 1)); continuations ("##ed") and punctuation weigh
-    nothing. Where all pieces that count are in every text they weigh the same.
+    A piece that counts weighs log((texts + 1) / (frequency + 1)), any other one nothing. Where all
+    pieces that count are in every text they weigh the same.
     """
-    counts = [not piece.startswith("##") and piece not in string.punctuation for piece in pieces]
     rarity = [np.log((texts + 1) / (frequencies[piece] + 1)) for piece in pieces]
     weights = np.where(counts, rarity, 0.0)
     if weights.sum() <= 0:

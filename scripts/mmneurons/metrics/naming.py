@@ -32,6 +32,11 @@ def names(caption: str, concept: str) -> bool:
     return _pattern(concept).search(_folded(caption)[0]) is not None
 
 
+def named_after(caption: str, concept: str, prefix: str) -> bool:
+    """Whether the caption `names` the concept after its prefix, which names nothing."""
+    return names(caption.removeprefix(prefix), concept)
+
+
 def names_loosely(caption: str, concept: str) -> bool:
     """Whether the concept is a substring of the caption, case-folded ("bedroom" names "bed")."""
     return bool(_words(concept)) and _folded(concept)[0].strip() in _folded(caption)[0]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mmneurons.metrics.intervals import bootstrap_interval
-from mmneurons.metrics.naming import names
+from mmneurons.metrics.naming import named_after, names
 
 COLUMNS = [
     *("method", "unit", "level", "measure"),
@@ -57,11 +57,6 @@ def weight_noise_table(
         for measure in MEASURES:
             rows.append(head | {"measure": measure} | rate(own, measure, ["seed"]))
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def named_after(caption: str, concept: str, prefix: str) -> bool:
-    """Whether the caption names the concept after its prefix."""
-    return names(caption.removeprefix(prefix), concept)
 
 
 def gone(row: tuple, concept: str, prefix: str) -> float:

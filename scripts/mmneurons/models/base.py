@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 
 Module = Literal["language", "vision", "projector", "qformer.query", "qformer.text"]
 Positions = Literal["image", "last"]
+Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,46 @@ class ModelCheckError(ValueError):
     """A loaded model is not what its adapter or the registry says it is."""
 
 
+def processed_box(image_processor, size: tuple[int, int]) -> Box:
+    """What one of transformers' image processors leaves of a picture, by its settings.
+
+    size: (width, height) in pixels. Left, top, right, bottom in pixels of the picture, rounded
+    outwards. Raises ModelCheckError where the picture does not fill the crop or where its size
+    after the resizing is given in another way than by the shortest edge or by height and width.
+    """
+    if not image_processor.do_center_crop:
+        return 0, 0, *size
+    scaled = _resized(image_processor, size) if image_processor.do_resize else size
+    crop = image_processor.crop_size
+    if scaled[0] < crop["width"] or scaled[1] < crop["height"]:
+        raise ModelCheckError(
+            f"the image processor crops {crop['width']} x {crop['height']} pixels from "
+            f"{scaled[0]} x {scaled[1]}: the rest would be no part of the picture"
+        )
+    left, right = _kept(size[0], scaled[0], crop["width"])
+    top, bottom = _kept(size[1], scaled[1], crop["height"])
+    return left, top, right, bottom
+
+
+def _resized(image_processor, size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) after the resizing."""
+    wanted = {name: value for name, value in dict(image_processor.size).items() if value}
+    if set(wanted) == {"height", "width"}:
+        return wanted["width"], wanted["height"]
+    if set(wanted) != {"shortest_edge"}:
+        raise ModelCheckError(f"the image processor resizes pictures by {sorted(wanted)}")
+    short = wanted["shortest_edge"]
+    # The longer edge is cut off to whole pixels, as transformers does.
+    width, height = (int(short * edge / min(size)) for edge in size)
+    return width, height
+
+
+def _kept(length: int, scaled: int, cropped: int) -> tuple[int, int]:
+    """First pixel of the centre crop and the one after its last, before the resizing."""
+    start = (scaled - cropped) // 2
+    return start * length // scaled, -(-(start + cropped) * length // scaled)
+
+
 class MultimodalModel(ABC):
     """One family's answers. Nothing outside an adapter knows how a family is built."""
 
@@ -118,6 +159,13 @@ class MultimodalModel(ABC):
     @abstractmethod
     def grid(self) -> tuple[int, int] | None:
         """Rows and columns of the image tokens on the picture, if they have a place on it."""
+
+    def seen_box(self, size: tuple[int, int]) -> Box:
+        """The part of a picture that the patches cover: left, top, right, bottom, in its pixels.
+
+        size: (width, height) of the picture. All of it, unless the family crops.
+        """
+        return 0, 0, *size
 
     def patch_grid(self) -> tuple[int, int] | None:
         """Rows and columns of the patches on the picture that image tokens can be traced to."""

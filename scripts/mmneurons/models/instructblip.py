@@ -24,11 +24,13 @@ from transformers import (
 )
 
 from mmneurons.models.base import (
+    Box,
     FfnSite,
     ModelCheckError,
     Module,
     MultimodalModel,
     Positions,
+    processed_box,
 )
 
 IMAGE_TOKEN = "<image>"
@@ -102,6 +104,10 @@ class InstructBlip(MultimodalModel):
     def preprocess(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
         """As the directory's image processor says: a square without crop, CLIP's mean."""
         return self.image_processor(images=list(pictures), return_tensors="pt").pixel_values
+
+    def seen_box(self, size: tuple[int, int]) -> Box:
+        """As the directory's image processor says, which may crop."""
+        return processed_box(self.image_processor, size)
 
     def embed_pixels(self, pixels: torch.Tensor, prompt: str | Sequence[str] = "") -> torch.Tensor:
         """The Q-Former reads each picture with its own prompt."""

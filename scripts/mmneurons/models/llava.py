@@ -30,11 +30,13 @@ from transformers.conversion_mapping import (
 )
 
 from mmneurons.models.base import (
+    Box,
     FfnSite,
     ModelCheckError,
     Module,
     MultimodalModel,
     Positions,
+    processed_box,
 )
 
 IMAGE_PLACE = "<image>"
@@ -119,6 +121,10 @@ class Llava(MultimodalModel):
     def preprocess(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
         """As the directory's image processor says: shortest edge, centre crop, CLIP's mean."""
         return self.image_processor(images=list(pictures), return_tensors="pt").pixel_values
+
+    def seen_box(self, size: tuple[int, int]) -> Box:
+        """As the directory's image processor says, which may crop."""
+        return processed_box(self.image_processor, size)
 
     def embed_pixels(self, pixels: torch.Tensor, prompt: str | Sequence[str] = "") -> torch.Tensor:
         return torch.stack(list(self.network.get_image_features(pixels).pooler_output))

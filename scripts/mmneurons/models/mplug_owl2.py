@@ -18,7 +18,15 @@ from PIL import Image
 from torch import nn
 from transformers import AutoTokenizer, CLIPImageProcessorPil
 
-from mmneurons.models.base import Encoded, FfnSite, ModelCheckError, Module, MultimodalModel
+from mmneurons.models.base import (
+    Box,
+    Encoded,
+    FfnSite,
+    ModelCheckError,
+    Module,
+    MultimodalModel,
+    processed_box,
+)
 from mmneurons.models.mplug_owl2_modeling import (
     AbstractorAttention,
     MPlugOwl2ForCausalLM,
@@ -78,6 +86,10 @@ class MPlugOwl2(MultimodalModel):
     def preprocess(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
         """As the directory's image processor says."""
         return self.image_processor(images=list(pictures), return_tensors="pt").pixel_values
+
+    def seen_box(self, size: tuple[int, int]) -> Box:
+        """As the directory's image processor says, which may crop."""
+        return processed_box(self.image_processor, size)
 
     def embed_pixels(self, pixels: torch.Tensor, prompt: str | Sequence[str] = "") -> torch.Tensor:
         return self.network.embed_pictures(pixels)

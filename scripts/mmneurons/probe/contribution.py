@@ -98,7 +98,8 @@ class PanRecord:
 
     tables: those of COLUMNS, and `neurons/{method}.{site}.{variant}` with NEURON_COLUMNS; maps:
     `{site}/maps`, `plain samples x (len(top_k) + 5) x patches`, float16, none where image tokens
-    cannot be traced to patches; facts: what there is to say of the maps and of the model.
+    cannot be traced to patches; facts: what there is to say of the maps and of the model, among it
+    `boxes`, of every picture the part that the patches cover (`MultimodalModel.seen_box`).
     """
 
     tables: dict[str, pd.DataFrame]
@@ -118,10 +119,12 @@ def record_pictures(
     prompt: a row of `resources/prompts.yaml`. Batches that are cut from the whole list of pictures
     (`models.captions.shard_of`) give the same numbers however many shards share them.
     """
+    boxes: dict[str, list[int]] = {}
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in _schemas(settings)}
     maps: dict[str, list[np.ndarray]] = {name: [empty] for name, empty in _no_maps(model, settings)}
     for batch in batches:
         pictures = [(name, read_picture(path)) for name, path in batch]
+        boxes |= {name: list(model.seen_box(picture.size)) for name, picture in pictures}
         batch_tables, batch_maps = record_batch(model, prompt, pictures, nouns, settings)
         for parts, own in ((tables, batch_tables), (maps, batch_maps)):
             for name, values in own.items():
@@ -132,7 +135,7 @@ def record_pictures(
     }
     concepts = together["captions/concepts"]
     plain = concepts.loc[concepts["variant"] == "plain", "sample_id"].tolist()
-    facts = _facts(model, settings) | {"sample_ids": plain}
+    facts = _facts(model, settings) | {"sample_ids": plain, "boxes": boxes}
     return PanRecord(together, {name: np.concatenate(parts) for name, parts in maps.items()}, facts)
 
 
