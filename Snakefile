@@ -67,3 +67,4 @@ rule all:
     # Everything of every paper.
     input:
         rules.two_stage.input,
+        rules.pan.input,
