@@ -74,7 +74,7 @@ PAN_ITEMS = {
     ),
     "table6": ({**EDIT_RATES, **EDITS}, {}),
     "table7": (EDITS, {}),
-    "table8": (MAPS, {"site": PAN_SITE, "skip": 1, "most": 2}),
+    "table8": (MAPS, {"site": PAN_SITE, "skip": 1, "most": 2, "most_concepts": 2}),
     "table9": ({"contribution": CONTRIBUTION, **TOKENS, **CAPTIONS}, {}),
     "table10": (
         {
