@@ -136,7 +136,7 @@ def pan_title(wildcards):
     return pan_caption(wildcards).split("\n", 1)[0].removesuffix(".")
 
 
-def pan_label(wildcards):
+def pan_labels(wildcards):
     """The item's name in the report, such as "Figure 2: In which layers ..."."""
     name = wildcards.item.replace("figure", "Figure ").replace("table", "Table ")
-    return f"{name}: {pan_title(wildcards)}"
+    return {"item": f"{name[:1].upper()}{name[1:]}: {pan_title(wildcards)}"}

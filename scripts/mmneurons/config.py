@@ -163,7 +163,8 @@ def _missing_folders(config: Mapping) -> Iterator[str]:
     if config["pan"]["tagger"] == "stanza":
         folders["pan.stanza_models"] = config["pan"]["stanza_models"] or ""
     for key, folder in folders.items():
-        if folder is not None and not Path(folder).is_dir():
+        # An empty path would be the folder that the workflow runs in.
+        if folder is not None and not (folder and Path(folder).is_dir()):
             yield f"{key}: there is no folder {folder or '(none given)'}"
 
 
