@@ -170,6 +170,27 @@ rule evaluate_weights:
         "../scripts/evaluate_weights.py"
 
 
+rule collect_caption_exclusions:
+    input:
+        prepare="<results>/{dataset}/pan/exclusions.parquet",
+        captions="<results>/{dataset}/{model}/captions/pan_exclusions.parquet",
+        edits=[],
+    output:
+        "<results>/{dataset}/{model}/metrics/pan/exclusions.captions.parquet",
+    log:
+        "<logs>/{dataset}/{model}/collect_caption_exclusions.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/collect_caption_exclusions.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("collect_pan_exclusions.py"),
+    message:
+        "Listing what was left out of the captions of {wildcards.model}"
+    script:
+        "../scripts/collect_pan_exclusions.py"
+
+
 rule collect_pan_exclusions:
     input:
         prepare="<results>/{dataset}/pan/exclusions.parquet",

@@ -102,6 +102,7 @@ PAN_ITEMS = {
 }
 PAN_DRAWN = [f"figure{number}" for number in range(2, 8)]
 PAN_MAPS = ["table1", "table8"]
+PAN_EDITED = ["table6", "table7", "table12", "tableS2", "exclusions"]
 PAN_FIGURES = [
     f"<results>/figures/pan/{item}.{end}"
     for item in PAN_ITEMS
@@ -116,7 +117,9 @@ def pan_inputs(wildcards):
     """What an item reads, and what the line at its foot counts."""
     reads, _ = PAN_ITEMS[wildcards.item]
     counted = {} if wildcards.item in PAN_MAPS else {"counted": CONCEPTS["concepts"]}
-    return {**reads, **counted, "exclusions": of_models("metrics/pan/exclusions.parquet")}
+    # What was left out of the edits counts where edits are shown; no other item waits for them.
+    name = "exclusions" if wildcards.item in PAN_EDITED else "exclusions.captions"
+    return {**reads, **counted, "exclusions": of_models(f"metrics/pan/{name}.parquet")}
 
 
 def pan_options(wildcards):
