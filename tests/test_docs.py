@@ -679,6 +679,7 @@ def pan(model, pictures, tmp_path_factory):
             f"{BASE}/pan/pictures.parquet": chosen,
             f"{BASE}/pan/exclusions.parquet": unusable,
             f"{BY_MODEL}/captions/pan_exclusions.parquet": brief.tables["exclusions"],
+            f"{BY_MODEL}/metrics/pan/exclusions.captions.parquet": made["exclusions"],
             f"{BY_MODEL}/metrics/pan/exclusions.parquet": made["exclusions"],
             f"{BY_MODEL}/captions/pan.parquet": made["captions"],
             f"{BY_MODEL}/captions/concepts.parquet": made["concepts"],
