@@ -2,7 +2,7 @@
 
 from mmneurons.artifacts.tables import write_csv
 from mmneurons.console import log_to
-from mmneurons.figures.pan_inputs import read_inputs
+from mmneurons.figures.inputs import read_inputs
 from mmneurons.figures.pan_items import FIGURES
 from mmneurons.figures.shown import models_source
 from mmneurons.figures.style import save

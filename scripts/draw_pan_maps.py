@@ -8,7 +8,7 @@ from mmneurons.artifacts.tables import write_csv
 from mmneurons.artifacts.tensors import TensorFile
 from mmneurons.console import log_to
 from mmneurons.datasets.pictures import read_picture
-from mmneurons.figures.pan_inputs import read_inputs
+from mmneurons.figures.inputs import read_inputs
 from mmneurons.figures.pan_pictures import concept_maps, maps_data, maps_figure
 from mmneurons.figures.shown import models_source
 from mmneurons.figures.style import save

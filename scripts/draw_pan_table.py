@@ -3,7 +3,7 @@
 from mmneurons.artifacts.files import atomic
 from mmneurons.artifacts.tables import write_csv
 from mmneurons.console import log_to
-from mmneurons.figures.pan_inputs import read_inputs
+from mmneurons.figures.inputs import read_inputs
 from mmneurons.figures.pan_items import TABLES
 from mmneurons.figures.shown import models_source
 

@@ -807,7 +807,7 @@ def figures_of_pan(made, csv):
         pan_supplement,
         pan_tables,
     )
-    from mmneurons.figures.pan_inputs import by_model
+    from mmneurons.figures.inputs import by_model
 
     def of_model(table):
         return by_model(["tiny"], [table])

@@ -26,7 +26,8 @@ from mmneurons.figures import (
     pictures,
     style,
 )
-from mmneurons.figures.pan_inputs import by_model, choose_pictures, read_inputs
+from mmneurons.figures.inputs import by_model, read_inputs
+from mmneurons.figures.pan_inputs import choose_pictures
 from mmneurons.figures.pan_items import FIGURES, TABLES
 from mmneurons.figures.shown import left_out_of_models, models_source, short_names
 from mmneurons.figures.tables import DASH

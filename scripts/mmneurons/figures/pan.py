@@ -1,12 +1,12 @@
 """The curves and bars of Pan et al. 2024: neurons per layer, and how many stay or are shared.
 
 Each figure has a function `*_data`, whose result is the CSV, and one that draws that result.
-Tables of several models have a categorical column `model` (`mmneurons.figures.pan_inputs`).
+Tables of several models have a categorical column `model` (`mmneurons.figures.inputs`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 
-from mmneurons.figures.pan_inputs import (
-    frequent_concepts,
-    models_of,
-    of_models,
-    shown_at,
-)
+from mmneurons.figures.inputs import models_of, of_models
+from mmneurons.figures.pan_inputs import frequent_concepts, shown_at
+from mmneurons.figures.panels import GAP, LEFT, dressed, legend, model_panels, name_room
 from mmneurons.figures.shown import Source, method_label, short_names
 from mmneurons.figures.style import (
     BODY,
@@ -36,7 +33,6 @@ from mmneurons.figures.style import (
 
 METHODS = ("contribution", "attribution")
 """The methods that the paper's figures compare."""
-LEFT, GAP = 0.55, 0.2
 _MARKERS = "osD^vPX*"
 
 
@@ -93,14 +89,14 @@ def layers_figure(
         axes.yaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         axes.set(xlabel="layer", ylabel="different neurons" if first else "")
-        _dressed(axes, own, "no neuron was recorded")
+        dressed(axes, own, "no neuron was recorded")
 
-    y = _model_panels(page, y, data, height, draw)
+    y = model_panels(page, y, data, height, draw)
     handles = [
         Line2D([], [], color=colour, marker=_MARKERS[i % len(_MARKERS)], markersize=4, label=f"{k}")
         for i, (k, colour) in enumerate(zip(ks, colours, strict=True))
     ]
-    y = _legend(page, y, handles, "k, neurons kept of each concept:")
+    y = legend(page, y, handles, "k, neurons kept of each concept:")
     explanation = (
         "Different neurons of the language model's feed-forward layers among the k best neurons, "
         "by contribution, of any concept in any caption; layers count from 0. The vertical scale "
@@ -157,15 +153,15 @@ def invariance_figure(
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_ylim(-0.02, 1.02)
         axes.set(xlabel="k, neurons compared", ylabel="share of neurons kept" if first else "")
-        _dressed(axes, known, "no concept is in both captions")
+        dressed(axes, known, "no concept is in both captions")
 
-    y = _model_panels(page, y, data, height, draw)
+    y = model_panels(page, y, data, height, draw)
     handles = [_method_line(method) for method in METHODS]
     if data["chance"].notna().any():
         handles.append(
             Line2D([], [], color=FAINT, linestyle=(0, (2, 2)), label="two random selections")
         )
-    y = _legend(page, y, handles)
+    y = legend(page, y, handles)
     explanation = (
         "Share of a concept's k best neurons that are among the k best again when the image tokens "
         "are shuffled, averaged over the concepts that both captions name. Bands: 95 % bootstrap "
@@ -223,7 +219,7 @@ def cross_image_figure(
     if groups and one:
         n, k = data[["n_pictures", "k"]].iloc[0]
         y = page.text([(f"{n} pictures, k = {k}", False)], MARGIN, y, page.inner) + 0.05
-        y = _model_panels(
+        y = model_panels(
             page,
             y,
             data,
@@ -236,7 +232,7 @@ def cross_image_figure(
             own = data[data["model"] == model]
             y = page.text([(name, True)], MARGIN, y, page.inner) + 0.05
             y = _bar_grid(page, y, own, data, groups, height)
-    y = _legend(
+    y = legend(
         page, y, [Patch(color=METHOD_COLOURS[m], label=method_label(m, "")) for m in METHODS]
     )
     explanation = (
@@ -269,11 +265,6 @@ def _bar_grid(
     return y + name_room(groups)
 
 
-def name_room(groups: Sequence[str]) -> float:
-    """Room under an axis for slanted names."""
-    return 0.25 + 0.055 * max(map(len, groups))
-
-
 def _bars(axes: Axes, data: pd.DataFrame, groups: list[str], first: bool, names: bool) -> None:
     for number, method in enumerate(METHODS):
         own = data[data["method"] == method].set_index("group").reindex(groups)
@@ -303,66 +294,10 @@ def _bars(axes: Axes, data: pd.DataFrame, groups: list[str], first: bool, names:
     for label in axes.get_xticklabels():
         label.set(ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_ylabel("share in common" if first else "", size=SMALL)
-    _dressed(axes, data, "")
+    dressed(axes, data, "")
 
 
-# Panels.
-
-
-def _model_panels(
-    page: Page,
-    y: float,
-    data: pd.DataFrame,
-    height: float,
-    draw: Callable[[Axes, pd.DataFrame, bool], None],
-    below: float = 0.48,
-    per_row: int = 3,
-) -> float:
-    """Place a panel a model, at most `per_row` side by side; return where they end.
-
-    `below` is the room for the labels under the panels. Of the panels of a row only the first one
-    has a label at its vertical axis.
-    """
-    names = list(short_names(models_of(data)).items())
-    columns = min(per_row, max(len(names), 2))
-    between = 0.4
-    panel = (page.inner - LEFT - between * (columns - 1)) / columns
-    for start in range(0, len(names), per_row):
-        row = names[start : start + per_row]
-        xs = [MARGIN + LEFT + number * (panel + between) for number in range(len(row))]
-        tops = [
-            page.text([(name, True)], x, y, panel) for (_, name), x in zip(row, xs, strict=True)
-        ]
-        for number, ((model, _), x) in enumerate(zip(row, xs, strict=True)):
-            own = data[data["model"] == model]
-
-            def place(axes: Axes, own=own, first=number == 0) -> None:
-                draw(axes, own, first)
-
-            page.axes(x, max(tops) + 0.1, panel, height, place)
-        y = max(tops) + 0.1 + height + below
-    return y + 0.02
-
-
-def _legend(page: Page, y: float, handles: Sequence, title: str = "") -> float:
-    """Place a legend under the panels; return where it ends."""
-
-    def draw(axes: Axes) -> None:
-        axes.axis("off")
-        axes.legend(
-            handles=list(handles),
-            loc="upper left",
-            bbox_to_anchor=(0, 1),
-            borderaxespad=0,
-            frameon=False,
-            ncols=max(len(handles), 1),
-        )
-
-    x = MARGIN + LEFT
-    if title:
-        page.text([(title, False)], x, y + 0.035, 2.4, SMALL)
-        x += 2.0
-    return page.axes(x, y, page.width - MARGIN - x, 0.22, draw) + 0.14
+# Colours and lines.
 
 
 def _method_line(method: str) -> Line2D:
@@ -374,15 +309,6 @@ def _method_line(method: str) -> Line2D:
         linewidth=2,
         label=method_label(method, ""),
     )
-
-
-def _dressed(axes: Axes, data: pd.DataFrame, empty: str) -> None:
-    """Grid lines, and a sentence where there is nothing to draw."""
-    axes.grid(axis="y", color="#E0E0E0", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.xaxis.label.set_size(BODY)
-    if data.empty and empty:
-        axes.text(0.5, 0.5, empty, transform=axes.transAxes, ha="center", size=SMALL, color=FAINT)
 
 
 def _steps(number: int) -> list:

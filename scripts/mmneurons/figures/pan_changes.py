@@ -2,7 +2,7 @@
 
 Single captions, as in the paper, stand above rates over all pairs that were tried. The tables have
 a column `part`: "caption" or "rate". Tables of several models have a categorical column `model`
-(`mmneurons.figures.pan_inputs`).
+(`mmneurons.figures.inputs`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from mmneurons.figures.pan_inputs import models_of, of_models, picture_name, picture_order
-from mmneurons.figures.pan_tables import bounds, marked_up
+from mmneurons.figures.inputs import models_of, of_models
+from mmneurons.figures.pan_inputs import picture_name, picture_order
+from mmneurons.figures.pan_tables import marked_up
 from mmneurons.figures.shown import Source, method_label, short_names
-from mmneurons.figures.tables import DASH, escaped, middle_level, page
+from mmneurons.figures.tables import DASH, bounds, escaped, middle_level, page
 from mmneurons.metrics.edits import MEASURES as EDIT_MEASURES
 from mmneurons.metrics.weight_noise import MEASURES as NOISE_MEASURES
 

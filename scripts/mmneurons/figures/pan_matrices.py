@@ -9,15 +9,15 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
-from mmneurons.figures.pan import name_room
+from mmneurons.figures.inputs import models_of
 from mmneurons.figures.pan_inputs import (
     NO_PICTURE,
     caption_of,
     choose_pictures,
     concepts_in,
-    models_of,
     picture_name,
 )
+from mmneurons.figures.panels import name_room
 from mmneurons.figures.shown import Source, short_names
 from mmneurons.figures.style import FAINT, MARGIN, SMALL, Page, uniform_colormap
 

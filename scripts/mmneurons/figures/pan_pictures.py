@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmneurons.artifacts.tensors import TensorFile
+from mmneurons.figures.inputs import models_of
 from mmneurons.figures.pan_inputs import (
     NO_PICTURE,
     caption_of,
     choose_pictures,
-    models_of,
     picture_name,
     plain,
 )

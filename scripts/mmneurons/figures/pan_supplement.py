@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mmneurons.figures.pan_inputs import KEY, models_of, of_models
-from mmneurons.figures.pan_tables import METRICS, NOTHING, bounds, least_to_most
+from mmneurons.figures.inputs import models_of, of_models
+from mmneurons.figures.pan_inputs import KEY
+from mmneurons.figures.pan_tables import METRICS, NOTHING
 from mmneurons.figures.shown import Source, short_names
-from mmneurons.figures.tables import DASH, escaped, page
+from mmneurons.figures.tables import DASH, bounds, escaped, least_to_most, left_out_page, page
 
 # Table S1: both sites.
 
@@ -118,19 +119,9 @@ def sites_page(data: pd.DataFrame, source: Source, title: str) -> str:
 
 
 def exclusions_page(exclusions: pd.DataFrame, source: Source, title: str) -> str:
-    """Set exclusions of several models as a page: how often each reason, then every one."""
-    names = short_names(models_of(exclusions))
-    shown = exclusions.assign(model=exclusions["model"].astype(str).map(names))
-    shown = shown[["model", "stage", "sample_id", "group", "reason", "detail"]]
-    counts = (
-        shown.groupby(["model", "stage", "reason"], sort=False).size().rename("times").reset_index()
-    )
-    blocks = {
-        "How often": counts.map(lambda cell: escaped(str(cell))),
-        "Each": shown.map(lambda cell: escaped(str(cell))),
-    }
+    """Set exclusions of several models as a page."""
     caption = (
         "Pictures, nouns, edits and target words that were tried and left out, with the stage and "
         "the reason. What concerns the pictures themselves is the same for every model."
     )
-    return page(title, caption, blocks, source)
+    return left_out_page(exclusions, source, title, caption)

@@ -2,7 +2,7 @@
 
 Each table has a function `*_data`, whose result is the CSV, and a function `*_page`, which sets
 that result in Markdown. Tables of several models have a categorical column `model`
-(`mmneurons.figures.pan_inputs`).
+(`mmneurons.figures.inputs`).
 """
 
 from __future__ import annotations
@@ -13,23 +13,21 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
+from mmneurons.figures.inputs import models_of, of_models
 from mmneurons.figures.pan_inputs import (
     NO_PICTURE,
     caption_of,
     choose_pictures,
     concepts_in,
     decoded,
-    models_of,
-    of_models,
     picture_name,
     picture_order,
     plain,
     samples_of,
     shown_at,
 )
-from mmneurons.figures.shown import Source, method_label, short_names
-from mmneurons.figures.tables import DASH, escaped, page
-from mmneurons.figures.two_stage import visible
+from mmneurons.figures.shown import Source, method_label, short_names, visible
+from mmneurons.figures.tables import DASH, bounds, escaped, least_to_most, page
 from mmneurons.metrics.naming import mentions
 from mmneurons.metrics.semantics import AGGREGATIONS, NOT_COMPUTED
 
@@ -377,14 +375,6 @@ def shuffled_page(data: pd.DataFrame, source: Source, title: str) -> str:
 # Cells.
 
 
-def bounds(value: float, low: float, high: float) -> str:
-    """Write a number with its interval, such as "0.713 [0.602, 0.811]"; dashes for what lacks."""
-    if pd.isna(value):
-        return DASH
-    ends = DASH if pd.isna(low) or pd.isna(high) else f"{low:.3f}, {high:.3f}"
-    return f"{value:.3f} [{ends}]"
-
-
 def marked_up(caption: str, concepts: Sequence[str]) -> str:
     """Return a caption in Markdown with the words that name any of the concepts bold."""
     found = {span for spans in mentions(caption, concepts).values() for span in spans}
@@ -405,9 +395,3 @@ def _neuron_cells(row) -> dict[str, str]:
         "tokens": words or "*not decoded*",
         "score": f"{row.score:.3g}",
     }
-
-
-def least_to_most(counts: pd.Series) -> str:
-    """Write one number where all counts are the same, else such as "3 to 17"."""
-    low, high = counts.min(), counts.max()
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

@@ -175,3 +175,13 @@ def marked(caption: str, concept: str) -> list[tuple[str, bool]]:
         pieces += [(caption[end:start], False), (caption[start:stop], True)]
         end = stop
     return [(text, bold) for text, bold in [*pieces, (caption[end:], False)] if text]
+
+
+def visible(token: str) -> str:
+    """Return a token as it can be seen: outer spaces cut, a token of white space spelt out."""
+    if token.strip():
+        return token.strip()
+    return "".join(
+        "\u2423" if letter == " " else letter.encode("unicode_escape").decode("ascii")
+        for letter in token
+    )

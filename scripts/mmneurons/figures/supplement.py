@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mmneurons.figures.shown import Source, method_label
-from mmneurons.figures.tables import MEASURES, escaped, interval, page
+from mmneurons.figures.tables import MEASURES, escaped, interval, left_out_page, page
 
 Pair = tuple[str, str]
 
@@ -103,9 +103,6 @@ def averages_page(data: pd.DataFrame, source: Source, title: str, caption: str) 
 
 
 def exclusions_page(exclusions: pd.DataFrame, source: Source, title: str) -> str:
-    """Set the exclusions as a page: how often each reason, then every one."""
-    counts = exclusions.groupby(["stage", "reason"]).size().rename("times").reset_index()
-    each = exclusions.map(lambda text: escaped(str(text)))
-    blocks = {"How often": counts.astype(str), "Each": each}
+    """Set the exclusions as a page."""
     caption = "Pictures and objects that were tried and left out, with the stage and the reason."
-    return page(title, caption, blocks, source)
+    return left_out_page(exclusions, source, title, caption)

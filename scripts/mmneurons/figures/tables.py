@@ -23,6 +23,7 @@ from mmneurons.figures.shown import (
     method_label,
     object_reasons,
     sample_reasons,
+    short_names,
 )
 from mmneurons.metrics.suppression import MEASURES
 
@@ -221,12 +222,24 @@ def suppression_page(data: pd.DataFrame, source: Source, noise_unit: str, title:
     return page(title, caption, blocks, source)
 
 
-def interval(value: float, low: float, high: float) -> str:
+def interval(value: float, low: float, high: float, digits: int = 2) -> str:
     """Write a number and its interval, such as "0.71 [0.60, 0.81]"; a dash for what is missing."""
-    if np.isnan(value):
+    if pd.isna(value):
         return DASH
-    bounds = DASH if np.isnan(low) or np.isnan(high) else f"{low:.2f}, {high:.2f}"
-    return f"{value:.2f} [{bounds}]"
+    missing = pd.isna(low) or pd.isna(high)
+    ends = DASH if missing else f"{low:.{digits}f}, {high:.{digits}f}"
+    return f"{value:.{digits}f} [{ends}]"
+
+
+def bounds(value: float, low: float, high: float) -> str:
+    """`interval` with three digits, such as "0.713 [0.602, 0.811]"."""
+    return interval(value, low, high, digits=3)
+
+
+def least_to_most(counts: pd.Series) -> str:
+    """Write one number where all counts are the same, else such as "3 to 17"."""
+    low, high = counts.min(), counts.max()
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _key(level: float) -> float | None:
@@ -372,6 +385,28 @@ def page(title: str, caption: str, blocks: Mapping[str, pd.DataFrame | str], sou
         else:
             parts.append(block.to_markdown(index=False, disable_numparse=True))
     return "\n\n".join([*parts, escaped(str(source))]) + "\n"
+
+
+def left_out_page(exclusions: pd.DataFrame, source: Source, title: str, caption: str) -> str:
+    """Set exclusions as a page: how often each reason, then every one.
+
+    exclusions: stage, sample_id, group, reason, detail; of several models a categorical `model`.
+    """
+    shown, heads = exclusions[["stage", "sample_id", "group", "reason", "detail"]], []
+    if "model" in exclusions:
+        names = (
+            exclusions["model"]
+            .astype(str)
+            .map(short_names(list(exclusions["model"].cat.categories)))
+        )
+        shown, heads = pd.concat([names, shown], axis="columns"), ["model"]
+    grouped = shown.groupby([*heads, "stage", "reason"], sort=not heads)
+    counts = grouped.size().rename("times").reset_index()
+    blocks = {
+        "How often": counts.map(lambda cell: escaped(str(cell))),
+        "Each": shown.map(lambda cell: escaped(str(cell))),
+    }
+    return page(title, caption, blocks, source)
 
 
 def escaped(text: str) -> str:

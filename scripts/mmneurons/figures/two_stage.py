@@ -30,6 +30,7 @@ from mmneurons.figures.shown import (
     in_order,
     marked,
     method_label,
+    visible,
 )
 from mmneurons.figures.style import (
     BODY,
@@ -495,16 +496,6 @@ def _token_lines(page: Page, y: float, neurons: Sequence[DecodedNeuron]) -> floa
         page.text([(neuron.name, False)], MARGIN, y, 1.7, BODY, FAINT)
         y = page.text([(text, False)], MARGIN + 1.7, y, page.inner - 1.7, BODY)
     return y
-
-
-def visible(token: str) -> str:
-    """Return a token as it can be seen: outer spaces cut, a token of white space spelt out."""
-    if token.strip():
-        return token.strip()
-    return "".join(
-        "\u2423" if letter == " " else letter.encode("unicode_escape").decode("ascii")
-        for letter in token
-    )
 
 
 def _overlay_drawer(picture, values, norm, colormap):
