@@ -54,3 +54,29 @@ def percentile_bounds(draws: np.ndarray, level: float = 0.95) -> tuple[float, fl
     tail = (1 - level) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def mean_intervals(
+    values: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int | Sequence[int] = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of the mean of every column of `values`, float arrays (columns,), at once.
+
+    values: samples x columns. The bounds are those that `bootstrap_interval` gives of each column
+    where every sample is a group of its own, with the same draws for all columns. A column's NaN
+    are left out of it. With fewer than two values nothing can be said and both bounds are NaN.
+    Memory is about draws x samples x 16 bytes.
+    """
+    values = np.asarray(values, dtype=float)
+    bounds = np.full((2, values.shape[1]), np.nan)
+    known = ~np.isnan(values)
+    patterns, of_column = np.unique(known, axis=1, return_inverse=True)
+    for number, rows in enumerate(patterns.T):
+        n, columns = int(rows.sum()), of_column.ravel() == number
+        if n >= 2:
+            chosen = np.random.default_rng(seed).integers(n, size=(draws, n))
+            cells = chosen + n * np.arange(draws)[:, None]
+            times = np.bincount(cells.ravel(), minlength=draws * n).reshape(draws, n)
+            means = times @ values[np.ix_(rows, columns)] / n
+            tail = (1 - level) / 2
+            bounds[:, columns] = np.quantile(means, [tail, 1 - tail], axis=0)
+    return bounds[0], bounds[1]
