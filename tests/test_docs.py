@@ -68,6 +68,7 @@ RULES = rule_texts()
 PLACES = {
     "<results>": "results/{run}",
     "<two_stage>": "results/{run}/{dataset}/{model}",
+    "<domains>": "results/{run}/domains",
 }
 
 
@@ -419,9 +420,12 @@ def test_every_file_that_rules_leave_is_described():
     assert [path for path in files if not any(fits(filled(path), p) for p in COLUMNS)] == []
 
 
+LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+
+
 def kind_of(arrow):
     """An Arrow type in the words of the page."""
-    if pa.types.is_list(arrow) or pa.types.is_large_list(arrow):
+    if any(is_one(arrow) for is_one in LISTS):
         inner = kind_of(arrow.value_type)
         return f"list of {inner.replace('list', 'lists', 1)}"
     return KINDS.get(str(arrow), str(arrow))
@@ -459,6 +463,7 @@ PROMPT = {
 }
 RUN, BASE = "results/{run}", "results/{run}/{dataset}"
 BY_MODEL = f"{BASE}/{{model}}"
+BY_DOMAIN = f"{RUN}/domains/{{model}}"
 
 
 @pytest.fixture(scope="module")
@@ -865,22 +870,54 @@ def figures_of_pan(made, csv):
     }
 
 
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory):
+    """Counts of activations, their sums and the neurons that they lead to, of one module."""
+    from mmneurons.artifacts.counts import CountsWriter, read_counts, total_counts, write_counts
+    from mmneurons.artifacts.tables import read_facts
+    from mmneurons.artifacts.tensors import TensorFile
+    from mmneurons.methods.dape import select_domain_neurons
+
+    root, groups = tmp_path_factory.mktemp("counts"), ["common", "medical"]
+    samples, sums = root / "sample_counts.parquet", root / "counts.safetensors"
+    with CountsWriter(samples, {"vision": [5, 5]}, {"groups": groups}) as writer:
+        counts = np.arange(20).reshape(2, 10)
+        ids = [f"{group}-1" for group in groups]
+        writer.add(ids, groups, [1, 1], {"vision": np.array([20, 30])}, {"vision": counts})
+    write_counts(total_counts(samples, groups), sums, read_facts(samples))
+    total, facts = read_counts(sums)
+    neurons, _ = select_domain_neurons(*total[:2], facts["layers"], groups, share=0.2)
+    assert len(neurons)
+    return types.SimpleNamespace(
+        # The file itself: a table of pandas does not know lists of a fixed length.
+        parquet={
+            f"{BY_DOMAIN}/record/sample_counts.parquet": samples,
+            f"{BY_DOMAIN}/neurons/dape.act.{{variant}}.parquet": neurons,
+        },
+        module="vision",
+        sums=TensorFile(sums),
+    )
+
+
 def columns_of(table, folder):
     """Columns and their types, in the words of the page, of a table as it is written."""
     from mmneurons.artifacts.tables import write_table
 
-    write_table(table, folder / "table.parquet")
-    return {field.name: kind_of(field.type) for field in pq.read_schema(folder / "table.parquet")}
+    path = table
+    if isinstance(table, pd.DataFrame):
+        path = folder / "table.parquet"
+        write_table(table, path)
+    return {field.name: kind_of(field.type) for field in pq.read_schema(path)}
 
 
-def test_columns_of_parquet_tables(written, pan, tmp_path):
+def test_columns_of_parquet_tables(written, pan, counted, tmp_path):
     described_here = {path: rows for path, rows in COLUMNS.items() if path.endswith(".parquet")}
-    made = written.parquet | pan.parquet
+    made = written.parquet | pan.parquet | counted.parquet
     assert described_here.keys() == made.keys()
     of_samples = described_here[f"{BASE}/two_stage/samples.parquet"]
     for path, table in made.items():
         found = columns_of(table, tmp_path)
-        said = {row[0]: row[1] for row in described_here[path]}
+        said = {row[0].format(module=counted.module): row[1] for row in described_here[path]}
         if path.endswith("valid.parquet"):
             said = {row[0]: row[1] for row in of_samples} | said
         assert list(said) == list(found), path
@@ -960,3 +997,11 @@ def test_tensors_of_the_maps(pan):
     assert names == sorted(pan.maps.names) == ["act/maps", "post/maps"]
     for name in names:
         assert (str(pan.maps[name].dtype), pan.maps[name].shape) == (kind, sizes), name
+
+
+def test_tensors_of_the_counts(counted):
+    said = TENSORS[f"{BY_DOMAIN}/record/counts.safetensors"]
+    shapes = {"G x U": (2, 10), "G": (2,)}
+    found = {row[0].format(module=counted.module): (row[1], shapes[row[2]]) for row in said}
+    names = counted.sums.names
+    assert found == {n: (str(counted.sums[n].dtype), counted.sums[n].shape) for n in names}

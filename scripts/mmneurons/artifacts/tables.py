@@ -19,10 +19,14 @@ def write_table(table: pd.DataFrame, path: str | Path, facts: dict | None = None
     """Write Parquet; `facts` (model, dataset, seed, ...) go into the file's metadata as JSON."""
     arrow = pa.Table.from_pandas(table.reset_index(drop=True), preserve_index=False)
     # pandas' own metadata names library versions, which would make equal tables differ in bytes.
-    text = json.dumps(facts or {}, sort_keys=True, ensure_ascii=False)
-    arrow = arrow.replace_schema_metadata({_KEY: text.encode()})
+    arrow = arrow.replace_schema_metadata(facts_metadata(facts or {}))
     with atomic(path) as temporary:
         pq.write_table(arrow, temporary, compression="zstd")
+
+
+def facts_metadata(facts: dict) -> dict[bytes, bytes]:
+    """Facts as the metadata of an Arrow schema, in which `read_facts` finds them."""
+    return {_KEY: json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()}
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
@@ -31,7 +35,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 def read_facts(path: str | Path) -> dict:
-    """The facts that `write_table` put into the file."""
+    """The facts that are in the file, as `write_table` and `CountsWriter` put them there."""
     metadata = pq.read_schema(path).metadata or {}
     return json.loads(metadata.get(_KEY, b"{}"))
 
