@@ -20,6 +20,7 @@ pathvars:
     results=f"results/{config['run']}",
     logs=f"results/{config['run']}/logs",
     benchmarks=f"results/{config['run']}/benchmarks",
+    domains=f"results/{config['run']}/domains",
     two_stage=f"results/{config['run']}/{TWO_STAGE['dataset']}/{TWO_STAGE['model']}",
 
 

@@ -26,7 +26,9 @@ def registry(name):
 DATASETS, MODELS, PROMPTS = registry("datasets"), registry("models"), registry("prompts")
 ENCODERS, WORLD = registry("encoders"), registry("world")
 check_config(config, Path(workflow.basedir))
-TWO_STAGE, PAN = config["two_stage"], config["pan"]
+TWO_STAGE, PAN, MMNEURON = config["two_stage"], config["pan"], config["mmneuron"]
+DOMAINS = {domain: dataset for domain, dataset in MMNEURON["domains"].items() if dataset}
+DOMAIN_OF = {dataset: domain for domain, dataset in DOMAINS.items()}
 THRESHOLDS = TWO_STAGE["thresholds"]["variant"]
 ENCODER = ENCODERS[config["metrics"]["encoder"]]
 ENCODER_FILES = [f"{ENCODER['path']}/config.json"]
@@ -113,6 +115,60 @@ def pan_prompt(wildcards):
     return PROMPTS[f"{MODELS[wildcards.model]['family']}.{PAN['prompt']}"]
 
 
+def question_prompts(wildcards):
+    """The templates in which the model's family is asked questions."""
+    return PROMPTS[f"{MODELS[wildcards.model]['family']}.question"]
+
+
+def question_wording(wildcards):
+    """The templates of the configured evaluation."""
+    return question_prompts(wildcards)[MMNEURON["evaluate"]["prompt"]]
+
+
+def question_roots():
+    """Where the pictures of each domain are: among the published files, or taken out of them."""
+    extracted = f"results/{config['run']}/{{}}/mmneuron/pictures"
+    return {
+        domain: extracted.format(dataset)
+        if DATASETS[dataset]["reader"] == "doc_vqa"
+        else DATASETS[dataset]["root"]
+        for domain, dataset in DOMAINS.items()
+    }
+
+
+def question_roles():
+    """What is said to the model before the questions of each domain."""
+    roles = PROMPTS["mmneuron.roles"]
+    return {domain: roles.get(DATASETS[name]["reader"], "") for domain, name in DOMAINS.items()}
+
+
+def lens_cases(wildcards):
+    """The tokens that figures follow through this model, by figure."""
+    cases = MMNEURON["lens"]["cases"].items()
+    return {
+        item: {key: case[key] for key in ("domain", "image", "text")}
+        for item, case in cases
+        if case["model"] == wildcards.model
+    }
+
+
+def decoding():
+    """How replies are generated, and nothing of the strategies that are not taken."""
+    chosen = MMNEURON["evaluate"]
+    own = {"greedy": (), "beam": ("num_beams", "length_penalty"), "sample": ("temperature",)}
+    return {key: chosen[key] for key in ("strategy", *own[chosen["strategy"]])}
+
+
+def domain_questions(table):
+    """A table of the questions of every domain, in the domains' order."""
+    return [f"<results>/{dataset}/mmneuron/{table}.parquet" for dataset in DOMAINS.values()]
+
+
+def share_name(percent):
+    """A share as it stands in files' names: 0.5 is "0_5"."""
+    return f"{percent:g}".replace(".", "_")
+
+
 def model_memory(wildcards, attempt):
     """Main memory in MB: what the registry says of the model, doubled at every new attempt."""
     return MODELS[wildcards.model]["memory_mb"] * 2 ** (attempt - 1)
@@ -170,6 +226,9 @@ def pan_neurons(variant, methods=("contribution", "activation", "attribution")):
     ]
 
 
+DAPE_VARIANTS = [
+    f"{MMNEURON['select']['variant']}-{share_name(share)}" for share in MMNEURON["select"]["shares"]
+]
 SITE = TWO_STAGE["sites"][0]
 METHODS_DRAWN = [
     f"two_stage/{THRESHOLDS}",

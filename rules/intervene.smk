@@ -1,7 +1,8 @@
 """Intervene: captions while chosen neurons carry noise, or while their output rows are changed.
 
 In: neuron tables, recording. Out: {dataset}/{model}/interventions/noise.{site}.{part}.parquet,
-weight_noise.parquet and edits.parquet.
+weight_noise.parquet and edits.parquet; domains/{model}/interventions/answers.parquet and
+deviation.parquet.
 """
 
 
@@ -176,5 +177,63 @@ rule merge_edits:
         sort=["edit_id", "kind", "method", "seed", "role", "picture_id"],
     message:
         "Putting the edits together"
+    script:
+        "../scripts/merge_tables.py"
+
+
+rule reply_to_questions:
+    input:
+        checkpoint=model_files,
+        questions="<domains>/questions.parquet",
+        neurons=f"<domains>/{{model}}/neurons/dape.act.{DAPE_VARIANTS[0]}.parquet",
+    output:
+        answers=temp("<domains>/{model}/interventions/shards/{shard}/answers.parquet"),
+        deviation=temp("<domains>/{model}/interventions/shards/{shard}/deviation.parquet"),
+    log:
+        "<logs>/domains/{model}/reply_to_questions.{shard}.log",
+    benchmark:
+        "<benchmarks>/domains/{model}/reply_to_questions.{shard}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: lookup(within=config, dpath="compute/threads")
+    resources:
+        gpu=1,
+        mem_mb=model_memory,
+        runtime=model_runtime,
+    params:
+        code=code("reply_to_questions.py", adapter=True),
+        model=model_row,
+        compute=compute("batch_size"),
+        prompt=question_wording,
+        roots=question_roots(),
+        roles=question_roles(),
+        evaluate={key: MMNEURON["evaluate"][key] for key in ("masks", "max_new_tokens", "control_seeds")},
+        decoding=decoding(),
+        seed=lookup(within=config, dpath="mmneuron/seed"),
+        shards=lookup(within=config, dpath="shards"),
+    message:
+        "Replying with neurons of {wildcards.model} deactivated, shard {wildcards.shard}"
+    script:
+        "../scripts/reply_to_questions.py"
+
+
+rule merge_replies:
+    input:
+        shards_of("<domains>/{model}/interventions/shards/{shard}/{table}.parquet"),
+    output:
+        "<domains>/{model}/interventions/{table}.parquet",
+    log:
+        "<logs>/domains/{model}/merge_replies.{table}.log",
+    benchmark:
+        "<benchmarks>/domains/{model}/merge_replies.{table}.tsv"
+    wildcard_constraints:
+        table="answers|deviation",
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("merge_tables.py"),
+        sort=["group", "sample_id", "condition", "control", "seed"],
+    message:
+        "Putting the {wildcards.table} of {wildcards.model} together"
     script:
         "../scripts/merge_tables.py"

@@ -3,6 +3,7 @@
 In: valid.parquet, pictures. Out: {dataset}/{model}/record/two_stage.safetensors, tokens.parquet
 and gradcam.safetensors. For Pan et al. 2024 captions, concepts and the best neurons come from the
 same pass: {dataset}/{model}/{captions,record,neurons}/...; models/{model}/neuron_tokens.parquet.
+For Huo et al. 2024 domains/questions.parquet in; domains/{model}/record/... out.
 """
 
 
@@ -181,3 +182,73 @@ rule decode_neurons:
         "Decoding every neuron of {wildcards.model}"
     script:
         "../scripts/decode_neurons.py"
+
+
+rule record_domains:
+    input:
+        checkpoint=model_files,
+        questions="<domains>/questions.parquet",
+    output:
+        counts=temp("<domains>/{model}/record/count_shards/{shard}.parquet"),
+        embeddings=temp("<domains>/{model}/record/shards/{shard}/embeddings.parquet"),
+        entropy=temp("<domains>/{model}/record/shards/{shard}/entropy.parquet"),
+        lens=temp("<domains>/{model}/record/shards/{shard}/lens.parquet"),
+        exclusions=temp("<domains>/{model}/record/shards/{shard}/exclusions.parquet"),
+    log:
+        "<logs>/domains/{model}/record_domains.{shard}.log",
+    benchmark:
+        "<benchmarks>/domains/{model}/record_domains.{shard}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: lookup(within=config, dpath="compute/threads")
+    resources:
+        gpu=1,
+        mem_mb=model_memory,
+        runtime=model_runtime,
+    params:
+        code=code("record_domains.py", adapter=True),
+        model=model_row,
+        compute=compute("batch_size"),
+        prompt=question_prompts,
+        wording=lookup(within=config, dpath="mmneuron/evaluate/prompt"),
+        roots=question_roots(),
+        roles=question_roles(),
+        tokens=lookup(within=config, dpath="mmneuron/tokens"),
+        record=lookup(within=config, dpath="mmneuron/record"),
+        lens={key: MMNEURON["lens"][key] for key in ("questions", "top")},
+        cases=lens_cases,
+        shards=lookup(within=config, dpath="shards"),
+    message:
+        "Counting active neurons of {wildcards.model}, shard {wildcards.shard}"
+    script:
+        "../scripts/record_domains.py"
+
+
+rule merge_domain_records:
+    input:
+        shards_of("<domains>/{model}/record/shards/{shard}/{table}.parquet"),
+    output:
+        "<domains>/{model}/record/{table}.parquet",
+    log:
+        "<logs>/domains/{model}/merge_domain_records.{table}.log",
+    benchmark:
+        "<benchmarks>/domains/{model}/merge_domain_records.{table}.tsv"
+    wildcard_constraints:
+        table="embeddings|entropy|lens|exclusions",
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("merge_tables.py"),
+        sort=lookup(
+            within={
+                "embeddings": ["group", "sample_id"],
+                "entropy": ["group", "sample_id", "layer", "kind"],
+                "lens": ["item", "position", "layer", "rank"],
+                "exclusions": ["group", "sample_id", "reason", "detail"],
+            },
+            dpath="{table}",
+        ),
+    message:
+        "Putting the {wildcards.table} of {wildcards.model} together"
+    script:
+        "../scripts/merge_tables.py"

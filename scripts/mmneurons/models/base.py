@@ -51,17 +51,31 @@ class Encoded:
     the left, shorter continuations on the right.
 
     embeds: `batch x tokens x hidden`; mask: `batch x tokens`, 1 where there is a token;
-    image: `batch x image tokens`, positions of the image tokens in the row;
+    image_mask: `batch x tokens`, true at image tokens;
     prompt_end: position of the first continuation token; lengths: continuation tokens of each row;
     grid: rows and columns of the image tokens on the picture, None where they have no place on it.
     """
 
     embeds: torch.Tensor
     mask: torch.Tensor
-    image: torch.Tensor
+    image_mask: torch.Tensor
     prompt_end: int
     lengths: tuple[int, ...]
     grid: tuple[int, int] | None
+
+    @property
+    def image(self) -> torch.Tensor:
+        """Positions of the image tokens in the row, `batch x image tokens`.
+
+        Raises ValueError where the pictures of a batch have different numbers of them.
+        """
+        numbers = set(self.image_mask.sum(dim=1).tolist())
+        if len(numbers) != 1:
+            raise ValueError(
+                f"pictures of one batch have {sorted(numbers)} image tokens; what is asked of them "
+                "needs the same number, so take one picture a batch"
+            )
+        return self.image_mask.nonzero()[:, 1].view(len(self.image_mask), -1)
 
     @property
     def position_ids(self) -> torch.Tensor:
@@ -69,8 +83,47 @@ class Encoded:
         return (self.mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """How a continuation is generated.
+
+    num_beams and length_penalty belong to "beam", temperature and seed to "sample"; a sample
+    depends on the batch that it is drawn in.
+    """
+
+    strategy: Literal["greedy", "beam", "sample"] = "greedy"
+    num_beams: int = 5
+    length_penalty: float = 1.0
+    temperature: float = 1.0
+    seed: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of the decoder's passes for each row of the batch."""
+        return self.num_beams if self.strategy == "beam" else 1
+
+    def settings(self) -> dict:
+        """The same as transformers calls it."""
+        if self.strategy == "beam":
+            return {"num_beams": self.num_beams, "length_penalty": self.length_penalty}
+        if self.strategy == "sample":
+            # Else transformers would keep the 50 most probable tokens only.
+            return {"do_sample": True, "temperature": self.temperature, "top_k": 0}
+        return {}
+
+
+GREEDY = Decoding()
+
+
 class ModelCheckError(ValueError):
     """A loaded model is not what its adapter or the registry says it is."""
+
+
+def check_weights(loading: dict, path: Path, family: str) -> None:
+    """Raise ModelCheckError where transformers found no weights for a part of the network."""
+    if loading["missing_keys"]:
+        missing = ", ".join(sorted(loading["missing_keys"])[:5])
+        raise ModelCheckError(f"{family}: no weights in {path} for {missing}")
 
 
 def processed_box(image_processor, size: tuple[int, int]) -> Box:
@@ -137,11 +190,14 @@ class MultimodalModel(ABC):
         """RGB pictures of any size to normalised pixels `batch x 3 x height x width`."""
 
     @abstractmethod
-    def embed_pixels(self, pixels: torch.Tensor, prompt: str | Sequence[str] = "") -> torch.Tensor:
+    def embed_pixels(
+        self, pixels: torch.Tensor, prompt: str | Sequence[str] = ""
+    ) -> torch.Tensor | list[torch.Tensor]:
         """Pixels to image tokens `batch x image tokens x hidden`, differentiable.
 
-        prompt: the filled prompt, one for all pictures or one a picture; only families whose image
-        tokens depend on the text read it.
+        A list of `image tokens x hidden` from a family with more tokens for some pictures than for
+        others. prompt: the filled prompt, one for all pictures or one a picture; only families
+        whose image tokens depend on the text read it.
         """
 
     @abstractmethod
@@ -200,9 +256,43 @@ class MultimodalModel(ABC):
     @torch.no_grad()
     def embed_pictures(
         self, pictures: Sequence[Image.Image], prompt: str | Sequence[str] = ""
-    ) -> torch.Tensor:
-        """Pictures to image tokens `batch x image tokens x hidden`; prompt as in `embed_pixels`."""
+    ) -> torch.Tensor | list[torch.Tensor]:
+        """Pictures to image tokens; what they are and what the prompt is, `embed_pixels` says."""
         return self.embed_pixels(self.preprocess(pictures).to(self.device, self.dtype), prompt)
+
+    def image_encoder(self) -> nn.Module | None:
+        """The vision tower, if its output holds an embedding of the picture as `pooler_output`."""
+        return None
+
+    def n_image_tokens(self, size: tuple[int, int]) -> int:
+        """Image tokens of a picture; size: (width, height) in pixels, which few families ask."""
+        grid = self.grid()
+        if grid is None:
+            raise NotImplementedError(f"{self.family} does not say how many image tokens it has")
+        return grid[0] * grid[1]
+
+    def n_tokens(self, prompt: str, size: tuple[int, int]) -> int:
+        """Tokens of a prompt with a picture of this size, image tokens among them."""
+        before, after = self.segments(prompt)
+        return len(before) + self.n_image_tokens(size) + len(after)
+
+    def owners(
+        self,
+        module: Module,
+        encoded: Encoded | None,
+        sizes: Sequence[tuple[int, int]],
+        prompts: Sequence[str],
+    ) -> torch.Tensor:
+        """To which row of a batch each position of a module's activations belongs.
+
+        `rows x positions`, -1 for padding, or `rows` where all positions of a row are its
+        picture's. encoded: needed for the language model only; sizes: (width, height) of each
+        picture; prompts: filled, one a picture.
+        """
+        rows = torch.arange(len(sizes), device=self.device)
+        if module == "language":
+            return torch.where(encoded.mask > 0, rows[:, None], -1)
+        return rows
 
     def decoder_inputs(self, encoded: Encoded) -> dict[str, torch.Tensor]:
         """What the decoder of this family has to be given besides embeddings and mask."""
@@ -228,32 +318,35 @@ class MultimodalModel(ABC):
 
     def encode(
         self,
-        image_tokens: torch.Tensor,
+        image_tokens: torch.Tensor | Sequence[torch.Tensor],
         prompt: str | Sequence[str],
         continuations: Sequence[Sequence[int]] | None = None,
     ) -> Encoded:
         """Lay out image tokens, prompt and (teacher-forced) continuation.
 
-        image_tokens: `batch x image tokens x hidden`, from `embed_pictures`;
+        image_tokens: from `embed_pictures`, `image tokens x hidden` a row;
         prompt: one for all rows or one a row; continuations: token ids, one list a row.
         """
-        batch, n_image, hidden = image_tokens.shape
+        batch, hidden = len(image_tokens), image_tokens[0].shape[-1]
         prompts = [prompt] * batch if isinstance(prompt, str) else list(prompt)
         continuations = [[]] * batch if continuations is None else continuations
         if not len(prompts) == len(continuations) == batch:
             raise ValueError("pictures, prompts and continuations differ in number")
         segments = [self.segments(text) for text in prompts]
-        ends = [len(before) + n_image + len(after) for before, after in segments]
+        ends = [
+            len(before) + len(tokens) + len(after)
+            for (before, after), tokens in zip(segments, image_tokens, strict=True)
+        ]
         prompt_end, tail = max(ends), max(map(len, continuations))
 
         table = self.decoder.get_input_embeddings()
-        embeds = image_tokens.new_zeros(batch, prompt_end + tail, hidden)
+        embeds = image_tokens[0].new_zeros(batch, prompt_end + tail, hidden)
         mask = torch.zeros(batch, prompt_end + tail, dtype=torch.long, device=self.device)
-        starts = []
+        image_mask = torch.zeros_like(mask, dtype=torch.bool)
         for row, (before, after) in enumerate(segments):
             start = prompt_end - ends[row]
             image_start = start + len(before)
-            image_end = image_start + n_image
+            image_end = image_start + len(image_tokens[row])
             end = prompt_end + len(continuations[row])
             text = torch.tensor([*before, *after, *continuations[row]], device=self.device)
             words = table(text)
@@ -261,12 +354,11 @@ class MultimodalModel(ABC):
             embeds[row, image_start:image_end] = image_tokens[row]
             embeds[row, image_end:end] = words[len(before) :]
             mask[row, start:end] = 1
-            starts.append(image_start)
-        image = torch.tensor(starts, device=self.device)[:, None]
+            image_mask[row, image_start:image_end] = True
         return Encoded(
             embeds=embeds,
             mask=mask,
-            image=image + torch.arange(n_image, device=self.device),
+            image_mask=image_mask,
             prompt_end=prompt_end,
             lengths=tuple(map(len, continuations)),
             grid=self.grid(),
@@ -287,26 +379,26 @@ class MultimodalModel(ABC):
         return self.decoder.lm_head(states)
 
     @torch.no_grad()
-    def generate(self, encoded: Encoded, max_new_tokens: int) -> list[list[int]]:
-        """Greedy continuation of each row, without the end token and what follows it."""
+    def generate(
+        self, encoded: Encoded, max_new_tokens: int, decoding: Decoding = GREEDY
+    ) -> list[list[int]]:
+        """Continuation of each row, without the end token and what follows it."""
         if any(encoded.lengths):
             raise ValueError("generation starts from prompts without a continuation")
         eos = self.tokenizer.eos_token_id
         pad = self.tokenizer.pad_token_id
-        settings = GenerationConfig(
-            do_sample=False,
-            num_beams=1,
-            repetition_penalty=1.0,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=eos,
-            pad_token_id=eos if pad is None else pad,
-        )
-        tokens = self.decoder.generate(
-            inputs_embeds=encoded.embeds,
-            attention_mask=encoded.mask,
-            generation_config=settings,
-            **self.decoder_inputs(encoded),
-        )
+        settings = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
+        settings |= {"eos_token_id": eos, "pad_token_id": eos if pad is None else pad}
+        settings |= {"max_new_tokens": max_new_tokens} | decoding.settings()
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(decoding.seed)
+            tokens = self.decoder.generate(
+                inputs_embeds=encoded.embeds,
+                attention_mask=encoded.mask,
+                generation_config=GenerationConfig(**settings),
+                **self.decoder_inputs(encoded),
+            )
         return [row[: row.index(eos)] if eos in row else row for row in tokens.tolist()]
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -327,7 +419,7 @@ class MultimodalModel(ABC):
                 raise ModelCheckError(
                     f"{self.family}: {module} has {units} neurons, not {expected}"
                 )
-        n_tokens = self.embed_pictures([Image.new("RGB", (32, 32))]).shape[1]
+        n_tokens = len(self.embed_pictures([Image.new("RGB", (32, 32))])[0])
         if self.grid() is not None and n_tokens != self.grid()[0] * self.grid()[1]:
             raise ModelCheckError(f"{self.family}: {n_tokens} image tokens, grid {self.grid()}")
         for site in self.sites("language")[:1]:

@@ -25,11 +25,13 @@ from transformers import (
 
 from mmneurons.models.base import (
     Box,
+    Encoded,
     FfnSite,
     ModelCheckError,
     Module,
     MultimodalModel,
     Positions,
+    check_weights,
     processed_box,
 )
 
@@ -71,9 +73,7 @@ class InstructBlip(MultimodalModel):
         network, loading = InstructBlipForConditionalGeneration.from_pretrained(
             path, config=config, dtype=dtype, output_loading_info=True
         )
-        if loading["missing_keys"]:
-            missing = ", ".join(sorted(loading["missing_keys"])[:5])
-            raise ModelCheckError(f"{cls.family}: no weights in {path} for {missing}")
+        check_weights(loading, path, cls.family)
         return cls(
             network,
             AutoTokenizer.from_pretrained(path),
@@ -186,6 +186,25 @@ class InstructBlip(MultimodalModel):
                 for i, layer in enumerate(layers)
             ]
         return []
+
+    def n_image_tokens(self, size: tuple[int, int]) -> int:
+        return self.network.config.num_query_tokens
+
+    def image_encoder(self) -> nn.Module:
+        return self.network.vision_model
+
+    def owners(
+        self,
+        module: Module,
+        encoded: Encoded | None,
+        sizes: Sequence[tuple[int, int]],
+        prompts: Sequence[str],
+    ) -> torch.Tensor:
+        """The Q-Former's text branch sees its own tokens of the prompts, padded on the right."""
+        if module != "qformer.text":
+            return super().owners(module, encoded, sizes, prompts)
+        _ids, mask = self._instructions(prompts, len(prompts))
+        return torch.where(mask > 0, torch.arange(len(prompts), device=self.device)[:, None], -1)
 
     def inert_layers(self, module: Module, positions: Positions) -> frozenset[int]:
         """Also the Q-Former's last text branch: only its query tokens go on to the decoder."""

@@ -22,6 +22,9 @@ from transformers import (
     LlamaForCausalLM,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessorPil,
     LlavaProcessor,
 )
 from transformers.conversion_mapping import (
@@ -36,6 +39,7 @@ from mmneurons.models.base import (
     Module,
     MultimodalModel,
     Positions,
+    check_weights,
     processed_box,
 )
 
@@ -79,12 +83,12 @@ class Llava(MultimodalModel):
 
     def __init__(
         self,
-        network: LlavaNetwork,
+        network: LlavaNetwork | LlavaNextForConditionalGeneration,
         tokenizer,
-        image_processor: CLIPImageProcessorPil,
+        image_processor: CLIPImageProcessorPil | LlavaNextImageProcessorPil,
         device: str | torch.device,
     ):
-        _check_config(network.config)
+        _check_config(network.config, self.family)
         super().__init__(network, tokenizer, device)
         self.image_processor = image_processor
         self._decoder = _decoder_of(self.network)
@@ -97,9 +101,7 @@ class Llava(MultimodalModel):
         the directory lacks weights that it asks for, such as those of the other kind of projector.
         """
         network, loading = LlavaNetwork.from_pretrained(path, dtype=dtype, output_loading_info=True)
-        if loading["missing_keys"]:
-            missing = ", ".join(sorted(loading["missing_keys"])[:5])
-            raise ModelCheckError(f"{cls.family}: no weights in {path} for {missing}")
+        check_weights(loading, path, cls.family)
         tokenizer = AutoTokenizer.from_pretrained(path)
         return cls(network, tokenizer, CLIPImageProcessorPil.from_pretrained(path), device)
 
@@ -143,7 +145,9 @@ class Llava(MultimodalModel):
         ids = self.tokenizer(prompt, add_special_tokens=False).input_ids
         place = self.network.config.image_token_id
         if ids.count(place) != 1:
-            raise ValueError(f"a LLaVA prompt has {IMAGE_PLACE} exactly once: {prompt!r}")
+            raise ValueError(
+                f"a prompt of {self.family} has {IMAGE_PLACE} exactly once: {prompt!r}"
+            )
         cut = ids.index(place)
         return [self.tokenizer.bos_token_id, *ids[:cut]], ids[cut + 1 :]
 
@@ -185,6 +189,9 @@ class Llava(MultimodalModel):
             )
         super().check(expected_units)
 
+    def image_encoder(self) -> nn.Module:
+        return self.network.model.vision_tower
+
     def _vision_layers(self) -> nn.ModuleList:
         return self.network.model.vision_tower.encoder.layers
 
@@ -197,10 +204,11 @@ class Llava(MultimodalModel):
         return self.network.config.vision_feature_layer % n_states
 
 
-def _check_config(config: LlavaNetworkConfig) -> None:
+def _check_config(config: LlavaConfig | LlavaNextConfig, family: str) -> None:
     """Raise ModelCheckError for a LLaVA that this adapter would read wrongly."""
-    if config.projector not in get_args(Projector):
-        raise ModelCheckError(f"llava: unknown projector {config.projector!r}")
+    projector = getattr(config, "projector", "mlp")
+    if projector not in get_args(Projector):
+        raise ModelCheckError(f"{family}: unknown projector {projector!r}")
     known = {
         "text_config.model_type": (config.text_config.model_type, "llama"),
         "vision_config.model_type": (config.vision_config.model_type, "clip_vision_model"),
@@ -209,10 +217,12 @@ def _check_config(config: LlavaNetworkConfig) -> None:
     }
     for name, (value, expected) in known.items():
         if value != expected:
-            raise ModelCheckError(f"llava: {name} is {value}, not {expected}")
+            raise ModelCheckError(f"{family}: {name} is {value}, not {expected}")
 
 
-def _decoder_of(network: LlavaNetwork) -> LlamaForCausalLM:
+def _decoder_of(
+    network: LlavaNetwork | LlavaNextForConditionalGeneration,
+) -> LlamaForCausalLM:
     """The language model and its head as one causal model that holds the same weights."""
     with torch.device("meta"):
         decoder = LlamaForCausalLM(network.config.text_config)

@@ -25,6 +25,7 @@ from mmneurons.models.base import (
     ModelCheckError,
     Module,
     MultimodalModel,
+    check_weights,
     processed_box,
 )
 from mmneurons.models.mplug_owl2_modeling import (
@@ -66,9 +67,7 @@ class MPlugOwl2(MultimodalModel):
         network, loading = MPlugOwl2ForCausalLM.from_pretrained(
             path, dtype=dtype, output_loading_info=True
         )
-        if loading["missing_keys"]:
-            missing = ", ".join(sorted(loading["missing_keys"])[:5])
-            raise ModelCheckError(f"{cls.family}: no weights in {path} for {missing}")
+        check_weights(loading, path, cls.family)
         tokenizer = AutoTokenizer.from_pretrained(path)
         return cls(network, tokenizer, CLIPImageProcessorPil.from_pretrained(path), device)
 
@@ -115,6 +114,10 @@ class MPlugOwl2(MultimodalModel):
         """Query tokens have no place on the picture; `patch_weights` says where they look."""
         return None
 
+    def n_image_tokens(self, size: tuple[int, int]) -> int:
+        """The end token of the picture among them."""
+        return self.network.config.visual_config.visual_abstractor.num_learnable_queries + 1
+
     def patch_grid(self) -> tuple[int, int]:
         side = self.network.config.visual_config.visual_abstractor.grid_size
         return side, side
@@ -140,8 +143,7 @@ class MPlugOwl2(MultimodalModel):
 
     def decoder_inputs(self, encoded: Encoded) -> dict[str, torch.Tensor]:
         """Modality indicators `batch x tokens`: 1 at image tokens, the end token among them."""
-        indicators = torch.zeros_like(encoded.mask)
-        return {"modality_indicators": indicators.scatter(1, encoded.image, 1)}
+        return {"modality_indicators": encoded.image_mask.long()}
 
     def sites(self, module: Module = "language") -> list[FfnSite]:
         # The abstractor's FFN is none of the modules: between its gated units and its last

@@ -14,6 +14,7 @@ from mmneurons.models.base import MultimodalModel
 ADAPTERS = {
     "minigpt4": ("mmneurons.models.minigpt4", "MiniGPT4"),
     "llava": ("mmneurons.models.llava", "Llava"),
+    "llava_next": ("mmneurons.models.llava_next", "LlavaNext"),
     "instructblip": ("mmneurons.models.instructblip", "InstructBlip"),
     "mplug_owl2": ("mmneurons.models.mplug_owl2", "MPlugOwl2"),
 }

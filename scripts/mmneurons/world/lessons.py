@@ -154,7 +154,7 @@ def scene_exchanges(caption: str, rng: np.random.Generator) -> list[Exchange]:
     scene = scene_of(caption)
     there = [thing.category.name for thing in scene.objects]
     absent = choose(rng, [c.name for c in CATEGORIES if c.name not in there], len(there))
-    return _open(choose(rng, grammar.vqa_questions(scene, absent), QUESTIONS))
+    return open_exchanges(choose(rng, grammar.vqa_questions(scene, absent), QUESTIONS))
 
 
 def caption_exchange(caption: str, prompt: str) -> Exchange:
@@ -184,7 +184,7 @@ def scene_of(caption: str) -> SimpleNamespace:
 
 def _scene(rng: np.random.Generator) -> tuple:
     scene, asked = draw_vqav2(rng)
-    return scene.picture, {}, _open(asked)
+    return scene.picture, {}, open_exchanges(asked)
 
 
 def _medical(rng: np.random.Generator) -> tuple:
@@ -211,7 +211,7 @@ def _document(rng: np.random.Generator) -> tuple:
         labels[f"label {line}"] = _LABELS.index(label)
         for place, glyph in enumerate(text[:_GLYPHS]):
             labels[f"glyph {line}.{place}"] = _CHARACTERS.index(glyph)
-    return document.picture, labels, _open(grammar.docvqa_questions(document.fields))
+    return document.picture, labels, open_exchanges(grammar.docvqa_questions(document.fields))
 
 
 def _drive(rng: np.random.Generator) -> tuple:
@@ -227,7 +227,7 @@ def _drive(rng: np.random.Generator) -> tuple:
         exchange._replace(prompt=f"{ROLE} {exchange.prompt}")
         if rng.random() < ROLE_SHARE
         else exchange
-        for exchange in _open(grammar.lingoqa_questions(facts))
+        for exchange in open_exchanges(grammar.lingoqa_questions(facts))
     ]
     return side_by_side(frames), labels, said
 
@@ -236,7 +236,7 @@ def _land(rng: np.random.Generator) -> tuple:
     land = draw_rsvqa(rng)
     labels = {f"number of {name}": min(land.counts[name], 4) for name in _COUNTED}
     labels |= {f"ground of {name}": land.areas[name] // 100 for name in _MEASURED}
-    return land.picture, labels, _open(questions_about(land, rng))
+    return land.picture, labels, open_exchanges(questions_about(land, rng))
 
 
 DRAWN: dict[str, Callable[[np.random.Generator], tuple]] = {
@@ -249,7 +249,8 @@ DRAWN: dict[str, Callable[[np.random.Generator], tuple]] = {
 """Per domain, from random numbers to a picture, its labels and its exchanges."""
 
 
-def _open(asked: Sequence[Question]) -> list[Exchange]:
+def open_exchanges(asked: Sequence[Question]) -> list[Exchange]:
+    """Questions with a reply in free words, as InstructBLIP is asked them."""
     return [
         Exchange(OPEN.format(question=q.question), q.answer, tuple(_pieces(q.answer)))
         for q in asked

@@ -11,8 +11,9 @@ models start from one Llama.
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from transformers import (
     InstructBlipForConditionalGeneration,
 )
 
+from mmneurons.models.base import MultimodalModel
 from mmneurons.models.instructblip import IMAGE_TOKEN, InstructBlip
 from mmneurons.models.minigpt4 import MiniGPT4
 from mmneurons.world.lessons import (
@@ -346,8 +348,16 @@ def train_replies(
 # ------------------------------------------------------------------------------------ judging
 
 
-def evaluate_questions(model: InstructBlip, domain: str, n: int, seed: int) -> dict[str, float]:
+def evaluate_questions(
+    model: MultimodalModel,
+    domain: str,
+    n: int,
+    seed: int,
+    worded: Callable[[Exchange], str] = attrgetter("prompt"),
+) -> dict[str, float]:
     """Share of exact answers on `n` new pictures of a domain, one question each.
+
+    worded: from an exchange of the lessons to the whole prompt.
 
     majority: what always giving the most frequent answer of these questions would reach;
     majority_of_question: the same, for the most frequent answer to each wording of a question.
@@ -363,7 +373,7 @@ def evaluate_questions(model: InstructBlip, domain: str, n: int, seed: int) -> d
     right = 0
     for start in range(0, n, 64):
         rows = order[start : start + 64]
-        prompts = [asked[i].prompt for i in rows]
+        prompts = [worded(asked[i]) for i in rows]
         encoded = model.encode(model.embed_pictures([pictures[i] for i in rows], prompts), prompts)
         for i, ids in zip(rows, model.generate(encoded, max_new_tokens=24), strict=True):
             right += model.decode(ids).strip() == asked[i].reply

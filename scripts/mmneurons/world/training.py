@@ -69,7 +69,7 @@ def _draw_chunk(seed: int, start: int, n: int, size: int, patch: int) -> tuple:
         scene = draw_scene(rng)
         pixels[i] = scene.picture.resize((size, size), Image.Resampling.BICUBIC)
         labels = Image.fromarray(category_map(scene)).resize((size, size), Image.Resampling.NEAREST)
-        categories[i] = _majority(np.asarray(labels), patch)
+        categories[i] = majority(np.asarray(labels), patch)
         for thing in scene.objects:
             label = CLASSES.index(thing.category)
             colours[i][categories[i] == label] = COLOUR_NAMES.index(thing.adjective)
@@ -78,8 +78,8 @@ def _draw_chunk(seed: int, start: int, n: int, size: int, patch: int) -> tuple:
     return pixels, categories, colours, backgrounds, captions
 
 
-def _majority(labels: np.ndarray, patch: int) -> np.ndarray:
-    """The category that fills at least three eighths of a patch, else background."""
+def majority(labels: np.ndarray, patch: int) -> np.ndarray:
+    """Raster list of the category that fills at least three eighths of a patch, else background."""
     rows, cols = (side // patch for side in labels.shape)
     tiles = labels.reshape(rows, patch, cols, patch).transpose(0, 2, 1, 3)
     counts = np.stack([(tiles == c).sum(axis=(2, 3)) for c in range(1, len(CLASSES))], axis=-1)

@@ -1,0 +1,197 @@
+"""LLaVA-NeXT (Liu et al. 2024): LLaVA with the picture also cut into tiles at any resolution.
+
+A checkpoint's directory holds what `LlavaNext.save` writes and transformers' `AutoProcessor` and
+`LlavaNextForConditionalGeneration` read. The image tokens are those of the whole picture squeezed
+to one tile, then those of the tiles row by row, without the padding that made the picture fit, a
+learned newline after each row. So their number depends on the picture's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import nn
+from transformers import (
+    AutoTokenizer,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessorPil,
+    LlavaNextProcessor,
+)
+from transformers.image_processing_utils import select_best_resolution
+
+from mmneurons.models.base import Box, Encoded, Module, check_weights
+from mmneurons.models.llava import Llava
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Pictures cut into tiles.
+
+    pixels: `batch x most tiles x 3 x side x side`, the squeezed whole first, zeros where a picture
+    has fewer; sizes: `batch x 2`, height and width of each picture in its own pixels.
+    """
+
+    pixels: torch.Tensor
+    sizes: torch.Tensor
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.pixels)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Tiles:
+        """The same pictures elsewhere; sizes stay whole numbers."""
+        return Tiles(self.pixels.to(device, dtype), self.sizes.to(device))
+
+
+@dataclass(frozen=True)
+class TileLayout:
+    """What becomes of a picture of some size: `tiles` across and down, image tokens of the rest.
+
+    rows, cols: the grid of tokens of all tiles together after the padding is taken away; base: rows
+    (and columns) of one tile's tokens.
+    """
+
+    tiles: tuple[int, int]
+    rows: int
+    cols: int
+    base: int
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles that the vision tower reads, the squeezed whole among them."""
+        return 1 + self.tiles[0] * self.tiles[1]
+
+    @property
+    def n_tokens(self) -> int:
+        """Image tokens, newlines among them."""
+        return self.base**2 + self.rows * (self.cols + 1)
+
+
+class LlavaNext(Llava):
+    """As many image tokens as the picture's size asks for, in the place of `<image>`."""
+
+    family = "llava_next"
+    network: LlavaNextForConditionalGeneration
+
+    @classmethod
+    def load(cls, path: Path, device: str | torch.device, dtype: torch.dtype) -> LlavaNext:
+        """Load what `save` wrote, or a checkpoint made for transformers.
+
+        Raises ModelCheckError where the configuration describes another kind of model, or where
+        the directory lacks weights.
+        """
+        network, loading = LlavaNextForConditionalGeneration.from_pretrained(
+            path, dtype=dtype, output_loading_info=True
+        )
+        check_weights(loading, path, cls.family)
+        processor = LlavaNextImageProcessorPil.from_pretrained(path)
+        return cls(network, AutoTokenizer.from_pretrained(path), processor, device)
+
+    def save(self, folder: Path) -> None:
+        """Write the directory that `load` and transformers' own classes read."""
+        self.network.save_pretrained(folder)
+        LlavaNextProcessor(
+            self.image_processor,
+            self.tokenizer,
+            patch_size=self.network.config.vision_config.patch_size,
+            vision_feature_select_strategy="default",
+            num_additional_image_tokens=1,  # the class token, which "default" takes away again
+        ).save_pretrained(folder)
+
+    def preprocess(self, pictures: Sequence[Image.Image]) -> Tiles:
+        """As the directory's image processor says: the best of its resolutions, cut into tiles."""
+        inputs = self.image_processor(images=list(pictures), return_tensors="pt")
+        return Tiles(inputs.pixel_values, inputs.image_sizes)
+
+    def embed_pixels(self, pixels: Tiles, prompt: str | Sequence[str] = "") -> list[torch.Tensor]:
+        """Image tokens of each picture, `image tokens x hidden`."""
+        found = self.network.get_image_features(pixels.pixels, image_sizes=pixels.sizes)
+        return list(found.pooler_output)
+
+    def seen_box(self, size: tuple[int, int]) -> Box:
+        """All of the picture: it is squeezed or padded, never cut."""
+        return 0, 0, *size
+
+    def picture_layer(self) -> tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]:
+        """The first norm of the last layer that image tokens come from, of the squeezed whole.
+
+        Of one picture, since its tiles stand where those of other pictures would.
+        """
+        module, patches = super().picture_layer()
+        return module, lambda output: patches(output[:1])
+
+    def grid(self) -> None:
+        """Image tokens are no single grid; `patch_weights` says where each of them looks."""
+        return None
+
+    def patch_grid(self) -> tuple[int, int]:
+        """That of the squeezed whole."""
+        side = self._side()
+        return side, side
+
+    def patch_weights(
+        self, pictures: Sequence[Image.Image], prompt: str | Sequence[str] = ""
+    ) -> list[torch.Tensor]:
+        """How much of each patch of the squeezed whole a token covers, one tensor a picture.
+
+        `image tokens x patches`: tokens of the whole cover their own patch, those of tiles the
+        patches that they overlap, by area; newlines none.
+        """
+        return [self._cover(self.layout(picture.size)) for picture in pictures]
+
+    def layout(self, size: tuple[int, int]) -> TileLayout:
+        """Tiles and image tokens of a picture; size: (width, height) in pixels.
+
+        As `unpad_image` of transformers: the padding is what the picture, scaled to fit, leaves
+        free, rounded down on each side.
+        """
+        width, height = size
+        side, tile = self._side(), self.network.config.vision_config.image_size
+        pinpoints = self.network.config.image_grid_pinpoints
+        down, across = (n // tile for n in select_best_resolution((height, width), pinpoints))
+        rows, cols = down * side, across * side
+        if width / height > cols / rows:
+            rows -= (rows - int(round(height * cols / width, 7))) // 2 * 2
+        else:
+            cols -= (cols - int(round(width * rows / height, 7))) // 2 * 2
+        return TileLayout((down, across), rows, cols, side)
+
+    def n_image_tokens(self, size: tuple[int, int]) -> int:
+        return self.layout(size).n_tokens
+
+    def owners(
+        self,
+        module: Module,
+        encoded: Encoded | None,
+        sizes: Sequence[tuple[int, int]],
+        prompts: Sequence[str],
+    ) -> torch.Tensor:
+        """The vision tower and the projector see tiles, several of each picture."""
+        if module not in ("vision", "projector"):
+            return super().owners(module, encoded, sizes, prompts)
+        tiles = torch.tensor([self.layout(size).n_tiles for size in sizes], device=self.device)
+        return torch.arange(len(sizes), device=self.device).repeat_interleave(tiles)
+
+    def _side(self) -> int:
+        vision = self.network.config.vision_config
+        return vision.image_size // vision.patch_size
+
+    def _cover(self, layout: TileLayout) -> torch.Tensor:
+        down, across = (_overlap(n, layout.base) for n in (layout.rows, layout.cols))
+        cells = torch.einsum("rp,cq->rcpq", down, across).flatten(2)
+        newline = cells.new_zeros(layout.rows, 1, layout.base**2)
+        tiles = torch.cat([cells, newline], dim=1).flatten(0, 1)
+        return torch.cat([torch.eye(layout.base**2), tiles]).to(self.device)
+
+
+def _overlap(n: int, parts: int) -> torch.Tensor:
+    """Shares of `n` equal stretches of a line that lie in each of `parts`: `n x parts`."""
+    edges = torch.arange(n + 1, dtype=torch.float64) / n
+    cuts = torch.arange(parts + 1, dtype=torch.float64) / parts
+    low = torch.maximum(edges[:-1, None], cuts[None, :-1])
+    high = torch.minimum(edges[1:, None], cuts[None, 1:])
+    return ((high - low).clamp(min=0) * n).float()

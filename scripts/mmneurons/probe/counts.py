@@ -1,0 +1,123 @@
+"""How often each neuron is active: the counts that DAPE reads (Huo et al. 2024, section 3.1).
+
+A neuron is active at a token where the output of its activation function is above zero. Counted are
+all tokens that a module sees, in one pass over prompts without an answer: class tokens and every
+tile in the vision tower, image tokens and text in the language model, padding nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import nn
+
+from mmneurons.models.base import FfnSite, Module, MultimodalModel
+from mmneurons.probe.hooks import Kind, watch
+
+MODULES: tuple[Module, ...] = ("vision", "projector", "qformer.query", "qformer.text", "language")
+
+
+@dataclass(frozen=True)
+class BatchCounts:
+    """What was counted in a batch, on the CPU.
+
+    counts: of each module `batch x units`, layers one after the other; tokens: `batch` each;
+    embeddings: of the pictures, `batch x hidden`, None where the family has none.
+    """
+
+    counts: dict[Module, torch.Tensor]
+    tokens: dict[Module, torch.Tensor]
+    embeddings: torch.Tensor | None
+
+
+class ActivationCounter:
+    """Counts active neurons of all modules that a model has; keeps its buffers between batches."""
+
+    def __init__(self, model: MultimodalModel):
+        self.model = model
+        self.sites = {module: model.sites(module) for module in MODULES if model.sites(module)}
+        self._buffers: dict[tuple[int, ...], torch.Tensor] = {}
+
+    @property
+    def layers(self) -> dict[Module, list[int]]:
+        """Units of each layer of each module."""
+        return {module: [s.n_units for s in sites] for module, sites in self.sites.items()}
+
+    @torch.no_grad()
+    def count(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> BatchCounts:
+        """One pass over a batch; prompts: filled, one a picture."""
+        model, sizes = self.model, [picture.size for picture in pictures]
+        found: dict[Module, list[torch.Tensor]] = {module: [] for module in self.sites}
+        tokens: dict[Module, torch.Tensor] = {}
+        owners: dict[Module, torch.Tensor] = {}
+        pooled: list[torch.Tensor] = []
+
+        def observe(site: FfnSite, _kind: Kind, activations: torch.Tensor) -> None:
+            valid, rows = _counted(owners[site.module], activations)
+            active = torch.bmm(valid[:, None], self._active(activations))[:, 0]
+            found[site.module].append(_by_row(active, rows, len(sizes)))
+            if site.module not in tokens:
+                tokens[site.module] = _by_row(valid.sum(dim=1), rows, len(sizes)).long()
+
+        before = [module for module in self.sites if module != "language"]
+        for module in before:
+            owners[module] = model.owners(module, None, sizes, prompts)
+        with (
+            watch([site for module in before for site in self.sites[module]], ["act"], observe),
+            _pooled(model.image_encoder(), pooled),
+        ):
+            image_tokens = model.embed_pictures(pictures, prompts)
+        encoded = model.encode(image_tokens, prompts)
+        owners["language"] = model.owners("language", encoded, sizes, prompts)
+        with watch(self.sites["language"], ["act"], observe):
+            model.final_states(encoded)
+        embeddings = None
+        if pooled:
+            # Of a picture in tiles, the first one is the whole.
+            first = torch.searchsorted(
+                owners["vision"], torch.arange(len(sizes), device=model.device)
+            )
+            embeddings = pooled[0][first].float().cpu()
+        counts = {module: torch.cat(parts, dim=1).long().cpu() for module, parts in found.items()}
+        return BatchCounts(counts, {module: n.cpu() for module, n in tokens.items()}, embeddings)
+
+    def _active(self, activations: torch.Tensor) -> torch.Tensor:
+        """1 where a unit is above zero, in float32: sums up to 2 ** 24 are exact."""
+        shape = tuple(activations.shape)
+        if shape not in self._buffers:
+            # Texts differ in length: only the latest shape of each width is worth keeping.
+            self._buffers = {k: v for k, v in self._buffers.items() if k[2] != shape[2]}
+            self._buffers[shape] = torch.empty(shape, device=activations.device)
+        return torch.gt(activations, 0, out=self._buffers[shape])
+
+
+def _counted(owners: torch.Tensor, activations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """1 where a position is counted, `rows x positions`, and whose each row is."""
+    if owners.dim() == 1:
+        return activations.new_ones(activations.shape[:2], dtype=torch.float32), owners
+    return (owners >= 0).float(), owners.amax(dim=1)
+
+
+def _by_row(values: torch.Tensor, rows: torch.Tensor, batch: int) -> torch.Tensor:
+    """Values of the module's rows added up for each row of the batch."""
+    total = values.new_zeros(batch, *values.shape[1:])
+    return total.index_add_(0, rows, values)
+
+
+@contextmanager
+def _pooled(encoder: nn.Module | None, found: list[torch.Tensor]) -> Iterator[None]:
+    """Add the picture embeddings of the encoder's passes to a list."""
+    if encoder is None:
+        yield
+        return
+    handle = encoder.register_forward_hook(
+        lambda _module, _args, output: found.append(output.pooler_output)
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
