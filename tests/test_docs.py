@@ -899,6 +899,41 @@ def counted(tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="module")
+def measured():
+    """Measures of replies to two questions, of what deactivation moves, and of what was recorded.
+
+    The judge's table is one by hand; tests/test_lingo_judge.py has a judge.
+    """
+    from mmneurons.metrics.accuracy import accuracy_table
+    from mmneurons.metrics.deviation import OVER, deviation_table
+    from mmneurons.metrics.lingo_judge import COLUMNS as JUDGED
+    from mmneurons.metrics.pca import principal_plane
+    from mmneurons.metrics.silent import silent_table
+
+    ids, group = ["driving-1", "driving-2"], "driving"
+    rows = {"group": group, "answer": "yes", "confidence": [[""], [""]], "options": [[], []]}
+    rows |= {"answers": [["yes"], ["no"]], "metric": "lingo_judge"}
+    trial = {"sample_id": ids, "condition": "all", "control": "random", "seed": 0}
+    answers = pd.DataFrame(trial | {"reply": "yes"})
+    judged = pd.DataFrame([(name, "yes", "no", -0.5, 0.4) for name in ids], columns=JUDGED)
+    accuracy = accuracy_table(pd.DataFrame({"sample_id": ids} | rows), answers, judged)
+    deviation = pd.DataFrame(trial | {"group": group} | dict.fromkeys(OVER, 0.5))
+    embeddings = pd.DataFrame({"sample_id": ids, "group": group, "embedding": [[0, 1], [2, 3]]})
+    return types.SimpleNamespace(
+        parquet={f"{BY_DOMAIN}/interventions/judged.parquet": judged},
+        csv={
+            f"{BY_DOMAIN}/metrics/mmneuron/{name}.csv": table
+            for name, table in {
+                "accuracy": accuracy,
+                "deviation": deviation_table(deviation),
+                "silent": silent_table({"vision": np.zeros((1, 4))}, {"vision": [2, 2]}, {}),
+                "pca": principal_plane(embeddings),
+            }.items()
+        },
+    )
+
+
 def columns_of(table, folder):
     """Columns and their types, in the words of the page, of a table as it is written."""
     from mmneurons.artifacts.tables import write_table
@@ -910,9 +945,9 @@ def columns_of(table, folder):
     return {field.name: kind_of(field.type) for field in pq.read_schema(path)}
 
 
-def test_columns_of_parquet_tables(written, pan, counted, tmp_path):
+def test_columns_of_parquet_tables(written, pan, counted, measured, tmp_path):
     described_here = {path: rows for path, rows in COLUMNS.items() if path.endswith(".parquet")}
-    made = written.parquet | pan.parquet | counted.parquet
+    made = written.parquet | pan.parquet | counted.parquet | measured.parquet
     assert described_here.keys() == made.keys()
     of_samples = described_here[f"{BASE}/two_stage/samples.parquet"]
     for path, table in made.items():
@@ -944,11 +979,11 @@ def test_stages_of_exclusion_are_those_of_the_tables(pan):
     assert set(code_words(meaning)) == set(pan.exclusions["stage"])
 
 
-def test_columns_of_csv_tables(written, pan):
+def test_columns_of_csv_tables(written, pan, measured):
     described_here = {
         path: rows for path, rows in COLUMNS.items() if path.endswith(".csv") and rows
     }
-    made = written.csv | pan.csv
+    made = written.csv | pan.csv | measured.csv
     assert described_here.keys() == made.keys()
     for path, table in made.items():
         said = [row[0] for row in described_here[path]]

@@ -102,7 +102,8 @@ class LingoJudge:
         # Most texts are short, and then both scorers read the same tokens.
         longer = [i for i in range(len(rows)) if official[i] != released[i]]
         whole = logits.copy()
-        whole[longer] = self._logits([released[i] for i in longer], batch_size)
+        if longer:
+            whole[longer] = self._logits([released[i] for i in longer], batch_size)
         return logits, np.exp(-np.logaddexp(0, -whole))
 
     def _encode(self, rows: list[tuple[str, str, str]], start: str, length: int) -> list[dict]:
