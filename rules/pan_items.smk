@@ -3,6 +3,10 @@
 In: names of common.smk. Out: PAN_ITEMS and the functions that rules/draw_pan.smk asks.
 """
 
+
+include: "items.smk"
+
+
 PAN_SITE = PAN["sites"][0]
 PAN_CATEGORY = "Multimodal neurons (Pan et al. 2024)"
 LABELS = [MODELS[model]["label"] for model in PAN["models"]]
@@ -126,20 +130,5 @@ def pan_options(wildcards):
     return PAN_ITEMS[wildcards.item][1]
 
 
-def pan_style(wildcards):
-    return config["figures"]["pan"][wildcards.item]
-
-
-def pan_caption(wildcards):
-    """The item's caption in the report; its first line is the item's title."""
-    return (RESOURCES / "captions" / "pan" / f"{wildcards.item}.rst").read_text(encoding="utf-8")
-
-
-def pan_title(wildcards):
-    return pan_caption(wildcards).split("\n", 1)[0].removesuffix(".")
-
-
-def pan_labels(wildcards):
-    """The item's name in the report, such as "Figure 2: In which layers ..."."""
-    name = wildcards.item.replace("figure", "Figure ").replace("table", "Table ")
-    return {"item": f"{name[:1].upper()}{name[1:]}: {pan_title(wildcards)}"}
+pan_style, pan_caption = item_style("pan"), item_caption("pan")
+pan_title, pan_labels = item_title("pan"), item_labels("pan")

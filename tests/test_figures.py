@@ -1,15 +1,13 @@
 """Figures and tables of two-stage filtering, drawn from tables and arrays made up here."""
 
 import json
-from itertools import combinations
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from figure_checks import assert_readable, markdown_rows, texts, words
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 from scipy.ndimage import map_coordinates
 
 from mmneurons.artifacts.tables import write_csv
@@ -75,37 +73,6 @@ def picture(height=60, width=80, seed=0):
 
 
 PICTURES = {BEAR: picture(), BEAR_2: picture(90, 50, 1), BED: picture(40, 40, 2)}
-
-
-def texts(figure):
-    return [text for text in figure.findobj(Text) if text.get_text().strip()]
-
-
-def words(figure):
-    return " ".join(text.get_text() for text in texts(figure))
-
-
-def drawn_texts(figure):
-    """All texts but the labels of ticks beyond the axes' limits, which matplotlib does not draw."""
-    hidden = set()
-    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        low, high = sorted(axis.get_view_interval())
-        labels = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
-        hidden |= {label for place, label in labels if not low <= place <= high}
-    return [text for text in texts(figure) if text.get_visible() and text not in hidden]
-
-
-def assert_readable(figure):
-    """No visible text lies on another one or reaches beyond the page."""
-    with matplotlib.rc_context(style.RC):
-        figure.draw_without_rendering()
-        boxes = [(t.get_text(), t.get_window_extent()) for t in drawn_texts(figure)]
-    for text, box in boxes:
-        inside = box.x0 >= 0 and box.y0 >= 0
-        assert inside and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text
-    for (one, a), (other, b) in combinations(boxes, 2):
-        overlap = min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
-        assert not overlap, (one, other)
 
 
 # ------------------------------------------------------------------------------------ heatmaps
@@ -421,13 +388,6 @@ def noise_table():
     ]
     columns = ["method", "variant", "seed", "sample_id", "picture_id", "level", "draw", "caption"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def markdown_rows(text):
-    """The cells of every table row, split at unescaped bars."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    bars = [line.replace("\\|", "").strip("|").split("|") for line in lines]
-    return [[cell.strip() for cell in cells] for cells in bars]
 
 
 def test_captions_table_takes_middle_level_given_draw_and_lowest_seed(valid, exclusions):

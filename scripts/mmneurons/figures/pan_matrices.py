@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
@@ -18,6 +17,7 @@ from mmneurons.figures.pan_inputs import (
     picture_name,
 )
 from mmneurons.figures.panels import name_room
+from mmneurons.figures.pictures import show_colour_bar
 from mmneurons.figures.shown import Source, short_names
 from mmneurons.figures.style import FAINT, MARGIN, SMALL, Page, uniform_colormap
 
@@ -117,7 +117,13 @@ def _matrix_panel(
     extent = side * len(groups)
     top = page.text([("best neuron of", False)], x, y, left, SMALL, FAINT) + 0.02
     page.axes(x + left, top, extent, extent, lambda axes: _matrix(axes, own, groups, norm, colours))
-    page.axes(x + left + extent + 0.1, top, 0.1, extent, lambda axes: _bar(axes, norm, colours))
+    page.axes(
+        x + left + extent + 0.1,
+        top,
+        0.1,
+        extent,
+        lambda axes: show_colour_bar(axes, norm, colours, "normalised score", 1),
+    )
     return top + extent + name_room(groups)
 
 
@@ -149,11 +155,3 @@ def _matrix(
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-
-
-def _bar(axes: Axes, norm: Normalize, colours: Colormap) -> None:
-    bar = axes.figure.colorbar(ScalarMappable(norm, colours), cax=axes)
-    bar.set_label("normalised score", size=SMALL)
-    bar.ax.tick_params(labelsize=SMALL, length=2, pad=2)
-    bar.ax.locator_params(nbins=4)
-    bar.outline.set_edgecolor(FAINT)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from mmneurons.figures.inputs import models_of
 from mmneurons.figures.shown import short_names
-from mmneurons.figures.style import BODY, FAINT, MARGIN, SMALL, Page
+from mmneurons.figures.style import BODY, FAINT, MARGIN, SMALL, Page, Run
 
 LEFT, GAP = 0.55, 0.2
 """Room for the labels at a row's first vertical axis, and between small panels, in inches."""
@@ -23,6 +23,7 @@ def model_panels(
     draw: Callable[[Axes, pd.DataFrame, bool], None],
     below: float = 0.48,
     per_row: int = 3,
+    between: float = 0.4,
 ) -> float:
     """Place a panel a model, at most `per_row` side by side; return where they end.
 
@@ -33,14 +34,15 @@ def model_panels(
         own = data[data["model"] == model]
         return lambda axes, first: draw(axes, own, first)
 
-    panels = [(name, of_model(model)) for model, name in short_names(models_of(data)).items()]
-    return panel_rows(page, y, panels, height, below, min(per_row, max(len(panels), 2)))
+    names = short_names(models_of(data))
+    panels = [([(name, True)], of_model(model)) for model, name in names.items()]
+    return panel_rows(page, y, panels, height, below, min(per_row, max(len(panels), 2)), between)
 
 
 def panel_rows(
     page: Page,
     y: float,
-    panels: Sequence[tuple[str, Callable[[Axes, bool], None]]],
+    panels: Sequence[tuple[Sequence[Run], Callable[[Axes, bool], None]]],
     height: float,
     below: float,
     columns: int,
@@ -55,9 +57,7 @@ def panel_rows(
     for start in range(0, len(panels), columns):
         row = panels[start : start + columns]
         xs = [MARGIN + LEFT + number * (panel + between) for number in range(len(row))]
-        tops = [
-            page.text([(title, True)], x, y, panel) for (title, _), x in zip(row, xs, strict=True)
-        ]
+        tops = [page.text(title, x, y, panel) for (title, _), x in zip(row, xs, strict=True)]
         for number, ((_, draw), x) in enumerate(zip(row, xs, strict=True)):
 
             def place(axes: Axes, draw=draw, first=number == 0) -> None:
@@ -102,6 +102,26 @@ def dressed(axes: Axes, data: pd.DataFrame, empty: str) -> None:
     axes.xaxis.label.set_size(BODY)
     if data.empty and empty:
         axes.text(0.5, 0.5, empty, transform=axes.transAxes, ha="center", size=SMALL, color=FAINT)
+
+
+def shade_layers(axes: Axes, layers: Iterable[int], words: str = "") -> None:
+    """Hatch layers that cannot reach the output; `words` stand above the last of them."""
+    layers = sorted(layers)
+    for layer in layers:
+        axes.axvspan(
+            layer - 0.5, layer + 0.5, facecolor="#EDEDED", edgecolor="#B0B0B0", hatch="///", lw=0
+        )
+    if layers and words:
+        axes.text(
+            layers[-1] + 0.5,
+            1.02,
+            words,
+            transform=axes.get_xaxis_transform(),
+            ha="right",
+            va="bottom",
+            size=SMALL,
+            color=FAINT,
+        )
 
 
 def name_room(groups: Sequence[str]) -> float:

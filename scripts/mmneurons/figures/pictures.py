@@ -82,9 +82,11 @@ def show_overlay(
     _frame(axes)
 
 
-def show_colour_bar(axes: Axes, norm: Normalize, colormap: Colormap, label: str) -> None:
-    """Fill the axes with the colour scale of an overlay, as opaque as it is there."""
-    bar = axes.figure.colorbar(ScalarMappable(norm, colormap), cax=axes, alpha=OVERLAY)
+def show_colour_bar(
+    axes: Axes, norm: Normalize, colormap: Colormap, label: str, opacity: float = OVERLAY
+) -> None:
+    """Fill the axes with a colour scale, as opaque as an overlay unless told."""
+    bar = axes.figure.colorbar(ScalarMappable(norm, colormap), cax=axes, alpha=opacity)
     bar.set_label(label, size=SMALL)
     bar.ax.tick_params(labelsize=SMALL, length=2, pad=2)
     bar.ax.locator_params(nbins=5)

@@ -185,6 +185,19 @@ def drawable(text: str) -> str:
     )
 
 
+def shortened(text: str, width: float, size: float) -> str:
+    """Return the text as it can be drawn on one line of `width` inches, its end cut where it must.
+
+    The mark of a cut is one character, an ellipsis.
+    """
+    text = drawable(text)
+    if _advance(text, False, size) <= width * 72:
+        return text
+    while text and _advance(f"{text}\u2026", False, size) > width * 72:
+        text = text[:-1]
+    return f"{text}\u2026"
+
+
 def wrapped(runs: Iterable[Run], width: float, size: float) -> list[list[tuple[float, str, bool]]]:
     """Break text into lines at most `width` inches wide, each a list of (x, text, bold).
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mmneurons.artifacts.neurons import Neuron
 from mmneurons.artifacts.tensors import TensorFile
+from mmneurons.figures.panels import shade_layers
 from mmneurons.figures.pictures import (
     fitted,
     show_boxes,
@@ -184,22 +185,7 @@ def layers_figure(
 
 def _draw_layers(axes: Axes, data: pd.DataFrame) -> None:
     layers = sorted(data["layer"].unique())
-    inert = sorted(data.loc[data["inert"], "layer"].unique())
-    for layer in inert:
-        axes.axvspan(
-            layer - 0.5, layer + 0.5, facecolor="#EDEDED", edgecolor="#B0B0B0", hatch="///", lw=0
-        )
-    if inert:
-        axes.text(
-            inert[-1] + 0.5,
-            1.02,
-            "cannot reach the logit",
-            transform=axes.get_xaxis_transform(),
-            ha="right",
-            va="bottom",
-            size=SMALL,
-            color=FAINT,
-        )
+    shade_layers(axes, data.loc[data["inert"], "layer"].unique(), "cannot reach the logit")
     for method, variant in in_order(data):
         own = data[(data["method"] == method) & (data["variant"] == variant)].sort_values("layer")
         thin = variant in VARIANT_LINES
