@@ -43,3 +43,119 @@ rule draw_world_sbu:
         "Drawing the SBU part of the embedded world"
     script:
         "../scripts/draw_world_sbu.py"
+
+
+rule draw_world_vqav2:
+    output:
+        questions=expand(
+            "results/world/vqav2/v2_OpenEnded_mscoco_{split}_questions.json",
+            split=["train2014", "val2014"],
+        ),
+        answers=expand(
+            "results/world/vqav2/v2_mscoco_{split}_annotations.json",
+            split=["train2014", "val2014"],
+        ),
+        pictures=directory(expand("results/world/vqav2/{split}", split=["train2014", "val2014"])),
+    log:
+        "results/world/logs/draw_world_vqav2.log",
+    benchmark:
+        "results/world/benchmarks/draw_world_vqav2.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("draw_world_vqav2.py"),
+        pictures=WORLD["datasets"]["vqav2"],
+        seed=WORLD["seed"],
+    message:
+        "Drawing the VQAv2 part of the embedded world"
+    script:
+        "../scripts/draw_world_vqav2.py"
+
+
+rule draw_world_pmc_vqa:
+    output:
+        tables=expand("results/world/pmc_vqa/{split}.csv", split=["train", "test"]),
+        pictures=directory("results/world/pmc_vqa/figures"),
+    log:
+        "results/world/logs/draw_world_pmc_vqa.log",
+    benchmark:
+        "results/world/benchmarks/draw_world_pmc_vqa.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("draw_world_pmc_vqa.py"),
+        pictures=WORLD["datasets"]["pmc_vqa"],
+        seed=WORLD["seed"],
+    message:
+        "Drawing the PMC-VQA part of the embedded world"
+    script:
+        "../scripts/draw_world_pmc_vqa.py"
+
+
+rule draw_world_doc_vqa:
+    output:
+        tables=expand(
+            "results/world/doc_vqa/data/{split}-00000-of-00001.parquet",
+            split=["train", "validation"],
+        ),
+    log:
+        "results/world/logs/draw_world_doc_vqa.log",
+    benchmark:
+        "results/world/benchmarks/draw_world_doc_vqa.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("draw_world_doc_vqa.py"),
+        pictures=WORLD["datasets"]["doc_vqa"],
+        seed=WORLD["seed"],
+    message:
+        "Drawing the DocVQA part of the embedded world"
+    script:
+        "../scripts/draw_world_doc_vqa.py"
+
+
+rule draw_world_lingo_qa:
+    output:
+        tables=expand(
+            "results/world/lingo_qa/{table}.parquet",
+            table=["train/scenery", "train/action", "val/val"],
+        ),
+        pictures=directory(expand("results/world/lingo_qa/{split}/images", split=["train", "val"])),
+    log:
+        "results/world/logs/draw_world_lingo_qa.log",
+    benchmark:
+        "results/world/benchmarks/draw_world_lingo_qa.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("draw_world_lingo_qa.py"),
+        pictures=WORLD["datasets"]["lingo_qa"],
+        seed=WORLD["seed"],
+    message:
+        "Drawing the LingoQA part of the embedded world"
+    script:
+        "../scripts/draw_world_lingo_qa.py"
+
+
+rule draw_world_rsvqa:
+    output:
+        lists=expand(
+            "results/world/rsvqa/USGS_split_{split}_{list}.json",
+            split=["train", "val", "test"],
+            list=["questions", "answers", "images"],
+        ),
+        pictures=directory("results/world/rsvqa/Data"),
+    log:
+        "results/world/logs/draw_world_rsvqa.log",
+    benchmark:
+        "results/world/benchmarks/draw_world_rsvqa.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("draw_world_rsvqa.py"),
+        pictures=WORLD["datasets"]["rsvqa"],
+        seed=WORLD["seed"],
+    message:
+        "Drawing the RSVQA part of the embedded world"
+    script:
+        "../scripts/draw_world_rsvqa.py"

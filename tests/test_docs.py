@@ -373,6 +373,12 @@ def test_reasons_of_exclusion_are_those_that_are_given():
         *reasons_given("validity", "scripts/mmneurons/datasets/validity.py"),
         *reasons_given("select", "scripts/collect_exclusions.py"),
     }
+    readers = ("questions", "vqav2", "pmc_vqa", "doc_vqa", "lingo_qa", "rsvqa")
+    assert reasons_described("cause") == {
+        reason
+        for name in readers
+        for reason in reasons_given("prepare", f"scripts/mmneurons/datasets/{name}.py")
+    }
     words = r"(target|no)( [a-z]+)+"
     assert reasons_described("why") == {
         *reasons_given("prepare", "scripts/mmneurons/datasets/sbu.py"),
@@ -900,6 +906,25 @@ def counted(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def questions(tmp_path_factory):
+    """Tables of questions, and of what was passed over, of one domain."""
+    from mmneurons.datasets import vqav2
+    from mmneurons.datasets.questions import choose_questions
+    from mmneurons.world.vqav2 import write_vqav2
+
+    root = tmp_path_factory.mktemp("questions")
+    write_vqav2(root / "vqav2", 1, 0)
+    splits = {"identify": "train2014", "evaluate": "val2014"}
+    chosen, exclusions = choose_questions(
+        vqav2.read, root / "vqav2", splits, "common", 1, 2, 0, root / "pictures"
+    )
+    return {
+        f"{BASE}/mmneuron/questions.parquet": chosen,
+        f"{BASE}/mmneuron/exclusions.parquet": exclusions,
+    }
+
+
+@pytest.fixture(scope="module")
 def measured():
     """Measures of replies to two questions, of what deactivation moves, and of what was recorded.
 
@@ -945,9 +970,11 @@ def columns_of(table, folder):
     return {field.name: kind_of(field.type) for field in pq.read_schema(path)}
 
 
-def test_columns_of_parquet_tables(written, pan, counted, measured, tmp_path):
-    described_here = {path: rows for path, rows in COLUMNS.items() if path.endswith(".parquet")}
-    made = written.parquet | pan.parquet | counted.parquet | measured.parquet
+def test_columns_of_parquet_tables(written, pan, counted, questions, measured, tmp_path):
+    described_here = {
+        path: rows for path, rows in COLUMNS.items() if path.endswith(".parquet") and rows
+    }
+    made = written.parquet | pan.parquet | counted.parquet | questions | measured.parquet
     assert described_here.keys() == made.keys()
     of_samples = described_here[f"{BASE}/two_stage/samples.parquet"]
     for path, table in made.items():

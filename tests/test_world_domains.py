@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from mmneurons.datasets.pictures import side_by_side
 from mmneurons.world import doc_vqa, grammar, lingo_qa, pmc_vqa, rsvqa, sbu, vqav2
 from mmneurons.world.scene import draw_scene
 from mmneurons.world.writing import picture_rng
@@ -251,7 +252,7 @@ def test_frames_show_the_facts():
     for seed in range(12):
         frames, facts = lingo_qa.draw_lingo_qa(rng_of(seed))
         assert [frame.size for frame in frames] == [lingo_qa.SIZE] * 5
-        assert lingo_qa.side_by_side(frames).size == (480, 128)
+        assert side_by_side(frames).size == (480, 128)
         for frame in (frames[0], frames[-1]):
             pixels = np.asarray(frame, np.int16)
 

@@ -1,6 +1,7 @@
 """Reading a picture file into plain RGB pixels, or saying why that cannot be done."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,33 @@ def read_picture(path: str | Path) -> Image.Image:
         raise UndecodablePicture(path, _one_line(error)) from error
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = load_truncated
+
+
+def read_question_picture(root: str | Path, files: Sequence[str]) -> Image.Image:
+    """Return what a model is shown with a question: its picture, or its frames in a row.
+
+    files: paths below `root`, frames in their order. Raises UndecodablePicture as `read_picture`.
+    """
+    return side_by_side([read_picture(Path(root) / file) for file in files])
+
+
+def side_by_side(frames: Sequence[Image.Image]) -> Image.Image:
+    """Return the frames in one row, as Huo et al. 2024 show a drive to models with one picture.
+
+    Frames of another height are scaled to that of the first one. One frame is returned as it is.
+    """
+    if len(frames) == 1:
+        return frames[0]
+    height = frames[0].height
+    widths = [max(1, round(frame.width * height / frame.height)) for frame in frames]
+    strip = Image.new("RGB", (sum(widths), height))
+    left = 0
+    for frame, width in zip(frames, widths, strict=True):
+        if frame.size != (width, height):
+            frame = frame.resize((width, height), Image.Resampling.BICUBIC)
+        strip.paste(frame, (left, 0))
+        left += width
+    return strip
 
 
 def _plain_rgb(image: Image.Image) -> Image.Image:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from mmneurons.datasets.pictures import side_by_side
 from mmneurons.world import grammar, pmc_vqa
 from mmneurons.world.doc_vqa import FIELDS, draw_doc_vqa
 from mmneurons.world.grammar import (
@@ -27,7 +28,7 @@ from mmneurons.world.grammar import (
     SPEED_LIMITS,
     Question,
 )
-from mmneurons.world.lingo_qa import draw_lingo_qa, side_by_side
+from mmneurons.world.lingo_qa import draw_lingo_qa
 from mmneurons.world.rsvqa import draw_rsvqa, questions_about
 from mmneurons.world.vocabulary import ALL_CATEGORIES, BACKGROUNDS, CATEGORIES
 from mmneurons.world.vqav2 import QUESTIONS, draw_vqav2

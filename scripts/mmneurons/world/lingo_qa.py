@@ -116,15 +116,6 @@ def draw_lingo_qa(rng: np.random.Generator) -> tuple[list[Image.Image], DrivingF
     return [with_grain(_frame(facts, look, time), rng, 4) for time in range(FRAMES)], facts
 
 
-def side_by_side(frames: list[Image.Image]) -> Image.Image:
-    """The frames of a drive in a row, as MMNeuron shows them to models that take one picture."""
-    width, height = frames[0].size
-    strip = Image.new("RGB", (width * len(frames), height))
-    for place, frame in enumerate(frames):
-        strip.paste(frame, (place * width, 0))
-    return strip
-
-
 def _frame(facts: DrivingFacts, look: dict, time: int) -> Image.Image:
     width, height = SIZE
     picture = Image.new("RGB", SIZE, look["sky"])

@@ -1,0 +1,93 @@
+"""DocVQA in the layout in which pixparse publishes it: pages of documents, several answers each.
+
+Read are `data/{split}-{number}-of-{all}.parquet` under one root. Pictures are in the tables, so
+those of the questions that are taken are extracted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Container, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from mmneurons.artifacts.files import atomic
+from mmneurons.datasets.question_files import annotation_files
+from mmneurons.datasets.questions import Question, Questions, annotations
+
+SOURCE = "https://huggingface.co/datasets/pixparse/docvqa-single-page-questions"
+WHAT = "table of DocVQA's questions"
+_COLUMNS = ["question_id", "question", "answers", "other_metadata.image"]
+_BATCH = 16
+"""Rows whose pictures are in memory at once."""
+
+
+def read(root: str | Path, split: str) -> Questions:
+    """The questions of "train" or "validation".
+
+    The reply aimed at is the first answer. Pictures stay in the tables until they are extracted:
+    only row groups with one that is wanted are read then, each once, and `{question_id}.png` gets
+    the bytes that the table has.
+    """
+    files = annotation_files("doc_vqa", root, split)
+    _require_all(files)
+    rows: list[tuple[str, str, list[str], str]] = []
+    origins: list[tuple[str, int, int]] = []  # the file, the row group in it, the row in that
+    for file in files:
+        with annotations(file, WHAT, SOURCE) as path, pq.ParquetFile(path) as parquet:
+            rows += map(_row, parquet.read(columns=_COLUMNS).to_pylist())
+            for group in range(parquet.num_row_groups):
+                length = parquet.metadata.row_group(group).num_rows
+                origins += ((file, group, row) for row in range(length))
+
+    def question(place: int) -> Question:
+        number, text, answers, _ = rows[place]
+        return Question(text, [f"{number}.png"], (answers or [""])[0], answers)
+
+    def extract(places: Sequence[int], folder: Path) -> None:
+        wanted: dict[tuple[str, int], dict[int, Path]] = defaultdict(dict)
+        for place in places:
+            file, group, row = origins[place]
+            wanted[file, group][row] = folder / f"{rows[place][0]}.png"
+        for (file, group), paths in sorted(wanted.items()):
+            for row, picture in _pictures(file, group, paths):
+                with atomic(paths[row]) as temporary:
+                    temporary.write_bytes(picture)
+
+    return Questions(
+        ids=[number for number, _, _, _ in rows],
+        pictures=[picture for _, _, _, picture in rows],
+        read=question,
+        metric="anls",
+        extract=extract,
+    )
+
+
+def _row(row: dict) -> tuple[str, str, list[str], str]:
+    answers = [answer for answer in row["answers"] or () if answer and answer.strip()]
+    picture = (row["other_metadata"] or {})["image"]
+    return str(row["question_id"]), row["question"] or "", answers, picture or ""
+
+
+def _pictures(file: str, group: int, wanted: Container[int]) -> Iterator[tuple[int, bytes]]:
+    """The rows of a row group that are wanted and have a picture, with its bytes."""
+    first = 0
+    with annotations(file, WHAT, SOURCE) as path, pq.ParquetFile(path) as parquet:
+        for batch in parquet.iter_batches(_BATCH, row_groups=[group], columns=["image.bytes"]):
+            pictures = batch.column("image")
+            for row in range(first, first + len(batch)):
+                picture = pictures[row - first].as_py() if row in wanted else None
+                if picture and picture["bytes"]:
+                    yield row, picture["bytes"]
+            first += len(batch)
+
+
+def _require_all(files: Sequence[str]) -> None:
+    """Raise FileNotFoundError where pieces of the table are missing, as the names tell."""
+    said = int(re.search(r"-of-(\d+)", Path(files[0]).name)[1])
+    if len(files) != said:
+        raise FileNotFoundError(
+            f"{len(files)} of {said} pieces like {files[0]} are there; get the others from {SOURCE}"
+        )
