@@ -8,6 +8,7 @@ from PIL import Image
 
 from mmneurons.artifacts.tables import write_csv, write_table
 from mmneurons.artifacts.tensors import write_tensors
+from mmneurons.figures.mmneuron_items import FIGURES, TABLES, read_item
 
 NEXT = "LLaVA-NeXT of a made-up world (tiny)"
 BLIP = "InstructBLIP of a made-up world (tiny)"
@@ -322,3 +323,61 @@ def write(folder: Path) -> dict[str, list[str] | str]:
         paths.setdefault("counts", []).append(str(folder / f"{number}" / "counts.safetensors"))
         counts(model, paths["counts"][-1])
     return paths
+
+
+# Items made of these, as the rules make them.
+
+SELECTED = {"variant": "released", "share": 1}
+WORDING = {model: templates["paper"] for model, templates in PROMPTS.items()}
+
+# item: files by argument, options, models
+ITEMS = {
+    "figure2": ({"pca": "pca"}, {}, MODELS),
+    "figure5": ({"neurons": "neurons", "silent": "silent", "counted": "counts"}, SELECTED, MODELS),
+    "figure6": ({"lens": "lens", "questions": "questions"}, {"item": "figure6"}, MODELS[:1]),
+    "figure7": ({"entropy": "entropy"}, {}, MODELS),
+    "figure8": (
+        {"questions": "questions", "counted": "questions"},
+        {"prompts": WORDING, "roles": ROLES},
+        MODELS,
+    ),
+    "figure9": ({"silent": "silent", "counted": "counts"}, {}, MODELS),
+    "table1": (
+        {"neurons": "neurons", "silent": "silent", "counts": "counts", "counted": "counts"},
+        SELECTED,
+        MODELS,
+    ),
+    "table2": ({"accuracy": "accuracy"}, {"masks": "paper"}, MODELS),
+    "table3": ({"deviation": "deviation"}, {"masks": "paper"}, MODELS),
+    "table4": ({"questions": "questions", "counted": "questions"}, {"datasets": DATASETS}, MODELS),
+    "table5": (
+        {"counted": "questions"},
+        {"prompts": PROMPTS, "roles": ROLES, "used": "paper"},
+        MODELS,
+    ),
+    "table9": ({"entropy": "entropy", "counted": "entropy"}, {}, MODELS),
+    "tableS1": (
+        {"released": "neurons", "paper": "paper", "silent": "silent", "counted": "counts"},
+        {"share": 1},
+        MODELS,
+    ),
+    "exclusions": ({"counted": "questions"}, {}, MODELS),
+}
+WITHOUT_MODELS = ("figure8", "table4", "table5")
+
+
+def files_of(item, paths):
+    """The files of an item as the rules give them."""
+    arguments, _, models = ITEMS[item]
+    found = {name: paths[file] for name, file in arguments.items()}
+    found["exclusions"] = paths["exclusions"]
+    if item not in WITHOUT_MODELS:
+        found["recorded"] = paths["recorded"]
+    return {n: p if isinstance(p, str) else p[: len(models)] for n, p in found.items()}
+
+
+def made(item, paths, /, **others):
+    """An item's data and source, with some other options."""
+    _, options, models = ITEMS[item]
+    files = files_of(item, paths)
+    return read_item((FIGURES | TABLES)[item], files, options | others, models, DATASETS)

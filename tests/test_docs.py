@@ -959,6 +959,19 @@ def measured():
     )
 
 
+@pytest.fixture(scope="module")
+def domain_figures(tmp_path_factory):
+    """The data of all figures and tables of MMNeuron, of artifacts made by hand."""
+    import mmneuron_world as world
+
+    paths = world.write(tmp_path_factory.mktemp("mmneuron"))
+    found = {item: world.made(item, paths)[0] for item in world.ITEMS}
+    found |= {f"figure1{number}": found["figure6"] for number in range(4)}
+    found |= {"table6": found["table1"], "table7": found["table1"], "table8": found["table2"]}
+    assert not any(table.empty for table in found.values())
+    return {f"{RUN}/figures/mmneuron/{item}.csv": table for item, table in found.items()}
+
+
 def columns_of(table, folder):
     """Columns and their types, in the words of the page, of a table as it is written."""
     from mmneurons.artifacts.tables import write_table
@@ -1006,11 +1019,11 @@ def test_stages_of_exclusion_are_those_of_the_tables(pan):
     assert set(code_words(meaning)) == set(pan.exclusions["stage"])
 
 
-def test_columns_of_csv_tables(written, pan, measured):
+def test_columns_of_csv_tables(written, pan, measured, domain_figures):
     described_here = {
         path: rows for path, rows in COLUMNS.items() if path.endswith(".csv") and rows
     }
-    made = written.csv | pan.csv | measured.csv
+    made = written.csv | pan.csv | measured.csv | domain_figures
     assert described_here.keys() == made.keys()
     for path, table in made.items():
         said = [row[0] for row in described_here[path]]

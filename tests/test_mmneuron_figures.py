@@ -9,7 +9,18 @@ import pandas as pd
 import pytest
 from figure_checks import assert_readable, markdown_rows, texts, words
 from matplotlib.colors import to_hex
-from mmneuron_world import BLIP, DATASETS, DOMAINS, MODELS, NEXT
+from mmneuron_world import (
+    BLIP,
+    DATASETS,
+    DOMAINS,
+    ITEMS,
+    MODELS,
+    NEXT,
+    SELECTED,
+    WORDING,
+    files_of,
+    made,
+)
 from PIL import Image
 
 from mmneurons.artifacts.tables import read_table, write_csv, write_table
@@ -26,66 +37,12 @@ from mmneurons.metrics import deviation, trials
 from mmneurons.models.questions import question_prompt
 
 NAMES = short_names(MODELS)
-SELECTED = {"variant": "released", "share": 1}
-WORDING = {model: templates["paper"] for model, templates in world.PROMPTS.items()}
 SOURCE = Source("; ".join(MODELS), "drawn", "some", "nothing")
-
-# item: files by argument, options, models
-ITEMS = {
-    "figure2": ({"pca": "pca"}, {}, MODELS),
-    "figure5": ({"neurons": "neurons", "silent": "silent", "counted": "counts"}, SELECTED, MODELS),
-    "figure6": ({"lens": "lens", "questions": "questions"}, {"item": "figure6"}, MODELS[:1]),
-    "figure7": ({"entropy": "entropy"}, {}, MODELS),
-    "figure8": (
-        {"questions": "questions", "counted": "questions"},
-        {"prompts": WORDING, "roles": world.ROLES},
-        MODELS,
-    ),
-    "figure9": ({"silent": "silent", "counted": "counts"}, {}, MODELS),
-    "table1": (
-        {"neurons": "neurons", "silent": "silent", "counts": "counts", "counted": "counts"},
-        SELECTED,
-        MODELS,
-    ),
-    "table2": ({"accuracy": "accuracy"}, {"masks": "paper"}, MODELS),
-    "table3": ({"deviation": "deviation"}, {"masks": "paper"}, MODELS),
-    "table4": ({"questions": "questions", "counted": "questions"}, {"datasets": DATASETS}, MODELS),
-    "table5": (
-        {"counted": "questions"},
-        {"prompts": world.PROMPTS, "roles": world.ROLES, "used": "paper"},
-        MODELS,
-    ),
-    "table9": ({"entropy": "entropy", "counted": "entropy"}, {}, MODELS),
-    "tableS1": (
-        {"released": "neurons", "paper": "paper", "silent": "silent", "counted": "counts"},
-        {"share": 1},
-        MODELS,
-    ),
-    "exclusions": ({"counted": "questions"}, {}, MODELS),
-}
-WITHOUT_MODELS = ("figure8", "table4", "table5")
 
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory):
     return world.write(tmp_path_factory.mktemp("mmneuron"))
-
-
-def files_of(item, paths):
-    """The files of an item as the rules give them."""
-    arguments, _, models = ITEMS[item]
-    found = {name: paths[file] for name, file in arguments.items()}
-    found["exclusions"] = paths["exclusions"]
-    if item not in WITHOUT_MODELS:
-        found["recorded"] = paths["recorded"]
-    return {n: p if isinstance(p, str) else p[: len(models)] for n, p in found.items()}
-
-
-def made(item, paths, /, **others):
-    """An item's data and source, with some other options."""
-    _, options, models = ITEMS[item]
-    files = files_of(item, paths)
-    return read_item((FIGURES | TABLES)[item], files, options | others, models, DATASETS)
 
 
 def shown(item, data, source, paths, **others):
