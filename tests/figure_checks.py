@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import matplotlib
 from matplotlib.text import Text
 
+from mmneurons.artifacts.tables import write_csv, write_table
 from mmneurons.figures import style
 
 
@@ -61,3 +62,11 @@ def run_script(name, tmp_path, inputs, **params):
     )
     runpy.run_path(f"scripts/{name}.py", init_globals={"snakemake": job})
     return output
+
+
+def write_named(tables, folder, kind, paths):
+    """Write tables by name, as .parquet or .csv, and append each file to the paths of its name."""
+    write = {"parquet": write_table, "csv": write_csv}[kind]
+    for name, table in tables.items():
+        paths.setdefault(name, []).append(str(folder / f"{name}.{kind}"))
+        write(table, paths[name][-1])

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from figure_checks import write_named
 from PIL import Image
 
-from mmneurons.artifacts.tables import write_csv, write_table
+from mmneurons.artifacts.tables import write_table
 from mmneurons.artifacts.tensors import write_tensors
 from mmneurons.figures.mmneuron_items import FIGURES, TABLES, read_item
 
@@ -314,12 +315,8 @@ def write(folder: Path) -> dict[str, list[str] | str]:
             "accuracy": accuracy(model),
             "deviation": deviation(model),
         }
-        for name, table in tables.items():
-            paths.setdefault(name, []).append(str(folder / f"{number}" / f"{name}.parquet"))
-            write_table(table, paths[name][-1])
-        for name, table in metrics.items():
-            paths.setdefault(name, []).append(str(folder / f"{number}" / f"{name}.csv"))
-            write_csv(table, paths[name][-1])
+        write_named(tables, folder / f"{number}", "parquet", paths)
+        write_named(metrics, folder / f"{number}", "csv", paths)
         paths.setdefault("counts", []).append(str(folder / f"{number}" / "counts.safetensors"))
         counts(model, paths["counts"][-1])
     return paths

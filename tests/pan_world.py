@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from figure_checks import write_named
 
-from mmneurons.artifacts.tables import write_csv, write_table
+from mmneurons.artifacts.tables import write_table
 from mmneurons.artifacts.tensors import write_tensors
 
 LLAVA = "LLaVA of a made-up world (tiny)"
@@ -304,12 +305,8 @@ def write(folder: Path) -> dict[str, list[str] | str]:
             "weight_noise_rates": weight_noise_rates(),
             "edit_rates": edit_rates(),
         }
-        for name, table in tables.items():
-            paths.setdefault(name, []).append(str(folder / f"{number}" / f"{name}.parquet"))
-            write_table(table, paths[name][-1])
-        for name, table in metrics.items():
-            paths.setdefault(name, []).append(str(folder / f"{number}" / f"{name}.csv"))
-            write_csv(table, paths[name][-1])
+        write_named(tables, folder / f"{number}", "parquet", paths)
+        write_named(metrics, folder / f"{number}", "csv", paths)
         paths.setdefault("maps", []).append(str(folder / f"{number}" / "maps.safetensors"))
         maps(model, paths["maps"][-1])
     return paths
