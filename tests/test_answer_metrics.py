@@ -273,6 +273,12 @@ def test_a_letter_comes_before_a_text_that_is_a_letter():
     assert named_option("B: C", options) == "B"
 
 
+def test_an_option_without_a_text_is_named_by_its_letter_only():
+    options = ["A: tumor", "B:"]
+    assert named_option("", options) is None and named_option(".", options) is None
+    assert named_option("B", options) == "B"
+
+
 def test_a_text_that_two_options_have_names_neither():
     options = ["A: same", "B: Same", "C: other"]
     assert named_option("same", options) is None

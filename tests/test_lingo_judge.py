@@ -160,6 +160,25 @@ def test_scores_are_those_of_transformers_called_directly(checkpoint):
     assert (judged["logit"] > 0).any() and (judged["logit"] < 0).any()
 
 
+def test_the_text_that_the_judge_reads(checkpoint):
+    """Word by word: tiny tokenizers do not tell one white space from another, real ones do."""
+    judge, read = LingoJudge(checkpoint), []
+    tokenizer = judge.tokenizer
+
+    class Recorder:
+        cls_token, pad = tokenizer.cls_token, tokenizer.pad
+
+        def __call__(self, text, **options):
+            read.append((text, options))
+            return tokenizer(text, **options)
+
+    judge.tokenizer = Recorder()
+    judge.judge(["Is there a car?"], ["Yes, one."], ["no"])
+    text = "[CLS]\nQuestion: Is there a car?\nAnswer: Yes, one.\nStudent: no"
+    lengths = ({"truncation": True, "max_length": n} for n in (128, POSITIONS))
+    assert read == [(text, options) for options in lengths]
+
+
 def test_every_different_reply_is_judged_once_with_every_reference(checkpoint):
     judged = judge_replies(QUESTIONS, ANSWERS, checkpoint)
     references = QUESTIONS.set_index("sample_id")["answers"]

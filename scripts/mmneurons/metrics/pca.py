@@ -14,7 +14,7 @@ def principal_plane(embeddings: pd.DataFrame) -> pd.DataFrame:
 
     embeddings: sample_id, group, embedding (one length for all). explained_x and explained_y, the
     same in every row, are the components' shares of the variance. The largest weight of a component
-    is positive, which fixes its sign. Where there are fewer than two components, as of equal
+    is positive: scikit-learn fixes signs so. Where there are fewer than two components, as of equal
     embeddings, coordinates and shares are 0. Raises ValueError if lengths differ.
     """
     lengths = {len(embedding) for embedding in embeddings["embedding"]}
@@ -27,10 +27,8 @@ def principal_plane(embeddings: pd.DataFrame) -> pd.DataFrame:
         spread = vectors - vectors.mean(axis=0)
         k = min(2, *vectors.shape)
         if np.abs(spread).max() > 1e-12 * np.abs(vectors).max():
-            pca = PCA(k, svd_solver="full").fit(vectors)
-            largest = np.abs(pca.components_).argmax(axis=1)
-            signs = np.sign(pca.components_[np.arange(k), largest])
-            places[:, :k] = pca.transform(vectors) * signs
+            pca = PCA(k, svd_solver="full")
+            places[:, :k] = pca.fit_transform(vectors)
             shares[:k] = pca.explained_variance_ratio_
     x, y = places.T
     return table.assign(x=x, y=y, explained_x=shares[0], explained_y=shares[1])
