@@ -55,7 +55,7 @@ MMNEURON_ITEMS = {
     **{item: (LENS, {"item": item, "top": MMNEURON["lens"]["top"]}) for item in MMNEURON_CASES},
     "figure7": (ENTROPY, {}),
     "figure8": (
-        {"questions": QUESTIONS, "counted": QUESTIONS},
+        {"questions": QUESTIONS},
         {"prompts": mmneuron_wording(MMNEURON["evaluate"]["prompt"]), "roles": MMNEURON_ROLES},
     ),
     "figure9": ({"counted": COUNTS, **SILENT}, {}),

@@ -260,7 +260,10 @@ OVER = ("all_tokens", "per_token", "image", "text", "last")
 
 
 def deviation(model):
-    """A tenth and a hundredth a way of taking it; text tokens of remote questions have none."""
+    """A tenth and a hundredth a way of taking it; text tokens of remote questions have none.
+
+    As recorded, there are rows of nothing deactivated too.
+    """
     rows = []
     for domain in DOMAINS:
         for condition, control, seed in trials(model):
@@ -271,8 +274,7 @@ def deviation(model):
                 rows.append((domain, condition, control, seed, over, value, value - 0.01,
                              value + 0.01, 0 if nothing else 2, 0))  # fmt: skip
     columns = ["group", "condition", "control", "seed", "over", "value", "low", "high"]
-    table = pd.DataFrame(rows, columns=[*columns, "n", "n_left_out"])
-    return table[table["condition"] != "none"].reset_index(drop=True)
+    return pd.DataFrame(rows, columns=[*columns, "n", "n_left_out"])
 
 
 LEFT_OUT = ["stage", "sample_id", "group", "reason", "detail"]
@@ -334,7 +336,7 @@ ITEMS = {
     "figure6": ({"lens": "lens", "questions": "questions"}, {"item": "figure6"}, MODELS[:1]),
     "figure7": ({"entropy": "entropy"}, {}, MODELS),
     "figure8": (
-        {"questions": "questions", "counted": "questions"},
+        {"questions": "questions"},
         {"prompts": WORDING, "roles": ROLES},
         MODELS,
     ),

@@ -196,8 +196,8 @@ def test_figure9_stacks_silent_units_on_activated_ones(paths):
     bars = [p for p in figure.axes[0].patches if not p.get_hatch()]
     assert [(b.get_y(), b.get_height()) for b in bars] == [(0, 7)] * 3 + [(7, 3)] * 3
     assert_readable(figure)
-    without = shown("figure9", data.assign(inert=False), source, paths)
-    assert "cannot affect" not in words(without)
+    without = shown("figure9", data.assign(inert=False, n_silent=0), source, paths)
+    assert "cannot affect" not in words(without) and "any domain: none" in words(without)
 
 
 # ------------------------------------------------------------------------------------ the lens
@@ -220,7 +220,7 @@ def test_lens_shows_the_best_tokens_in_the_order_of_the_prompt(paths):
     said = words(figure)
     assert "(b) Image token 2 of 16" in said and "(c) Last text token of 9" in said
     assert "(a) A question of RSVQA-HR (remote sensing)" in said
-    assert source.n == "1 question, the first of the domain in the seeded order"
+    assert source.n == "1 question, the first in the seeded order"
     assert_readable(figure)
 
 
@@ -279,6 +279,7 @@ def test_figure8_shows_the_prompt_that_the_model_gets(paths):
         inserted = [row.prompt[start:end] for start, end in json.loads(row.inserted)]
         options = [str(asked["options"])] if row.form == "choice" else []
         assert inserted == [asked["question"], *options]
+    assert source.n == "2 questions, the first in the seeded order"
     figure = shown("figure8", data, source, paths)
     bold = [t.get_text() for t in texts(figure) if t.get_color() == style.MARKED]
     assert " ".join(bold[:1]) == "What is $x$ in common <evaluate> 0?"
@@ -419,6 +420,7 @@ def test_table2_has_a_dash_where_a_domain_was_not_measured(paths):
 def test_table3_has_a_table_for_every_way_to_average(paths):
     data, source = made("table3", paths)
     assert data["over"].drop_duplicates().tolist() == list(world.OVER)
+    assert "none" not in set(data["condition"])
     text = shown("table3", data, source, paths)
     parts = text.split("\n## ")
     assert [part.splitlines()[0] for part in parts[1:]] == list(mmneuron_tables.OVER.values())

@@ -103,6 +103,6 @@ def selection(data: pd.DataFrame) -> str:
     return (
         f"Selected: the {share} of each module's units with the lowest entropy of their activation "
         f"probabilities over the domains (DAPE, {rules}), among those that are often active in "
-        "some domain; a neuron is specific to every domain in which it is, so it may count in "
-        "several."
+        "some domain; a neuron is specific to every domain in which it is often active, so it may "
+        "count in several."
     )

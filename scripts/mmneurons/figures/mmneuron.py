@@ -267,6 +267,7 @@ def silent_figure(
         )
         if len(own):
             axes.set_xlim(own["layer"].min() - 0.6, own["layer"].max() + 0.6)
+            axes.set_ylim(0, 1.05 * own["n_units"].max())
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
         axes.set(xlabel="layer of the vision encoder", ylabel="units" if first else "")
         dressed(axes, own, "no layer of a vision encoder was counted")
@@ -274,7 +275,11 @@ def silent_figure(
     y = model_panels(page, y, data, height, draw, per_row=2, between=0.6)
     handles = [
         Patch(color=ACTIVE_COLOUR, label="activated at a token or more"),
-        Patch(color=SILENT_COLOUR, label="silent: at no token of any domain"),
+        Patch(
+            color=SILENT_COLOUR,
+            label="silent: at no token of any domain"
+            + ("" if data["n_silent"].any() else ": none"),
+        ),
     ]
     y = legend(page, y, [*handles, INERT] if data["inert"].any() else handles, per_row=3)
     explanation = (

@@ -281,7 +281,7 @@ def prompts_figure(
         title = [(f"{head}, {domain_label(first['group'])}", True)]
         y = page.text(title, MARGIN, y, page.inner) + 0.08
         picture = pictures[first["sample_id"]]
-        picture_width, height = fitted(picture.shape[:2], 2.4, 2.4)
+        picture_width, height = fitted(picture.shape[:2], 2.4, 1.9)
 
         def draw(axes: Axes, picture=picture) -> None:
             show_picture(axes, picture)

@@ -41,9 +41,9 @@ _counted = partial(largest, what="counted questions")
 _answered = partial(largest, what="answered questions")
 
 
-def _one_question(data: pd.DataFrame) -> str:
+def _shown(data: pd.DataFrame) -> str:
     n = data["sample_id"].nunique()
-    return f"{n} question{'' if n == 1 else 's'}, the first of the domain in the seeded order"
+    return f"{n} question{'' if n == 1 else 's'}, the first in the seeded order"
 
 
 def read_item(
@@ -83,11 +83,11 @@ TABLES |= {"table6": TABLES["table1"], "table7": TABLES["table1"], "table8": TAB
 FIGURES = {
     "figure2": Item(mmneuron.pca_data, mmneuron.pca_figure, partial(samples, what="pictures")),
     "figure5": Item(mmneuron.layers_data, mmneuron.layers_figure, _counted),
-    "figure6": Item(mmneuron_cases.lens_data, mmneuron_cases.lens_figure, _one_question, True),
+    "figure6": Item(mmneuron_cases.lens_data, mmneuron_cases.lens_figure, _shown, True),
     "figure7": Item(
         mmneuron.entropy_data, mmneuron.entropy_figure, partial(largest, what="questions")
     ),
-    "figure8": Item(mmneuron_cases.prompts_data, mmneuron_cases.prompts_figure, _read, True),
+    "figure8": Item(mmneuron_cases.prompts_data, mmneuron_cases.prompts_figure, _shown, True),
     "figure9": Item(mmneuron.silent_data, mmneuron.silent_figure, _counted),
     "table4": Item(mmneuron_cases.domains_data, mmneuron_cases.domains_figure, _read, True),
 }

@@ -273,8 +273,12 @@ OVER = {
 
 
 def deviation_data(deviation: pd.DataFrame, masks: str) -> pd.DataFrame:
-    """`trials_data` of the deviation of the last hidden states, with masks; the key is `over`."""
-    data = trials_data(deviation, ["over"]).assign(masks=masks)
+    """`trials_data` of the deviation of the last hidden states, with masks; the key is `over`.
+
+    The deviation is from what is computed with nothing deactivated, which has no row.
+    """
+    disturbed = deviation[deviation["condition"] != "none"]
+    data = trials_data(disturbed, ["over"]).assign(masks=masks)
     return data.sort_values(
         "over", key=lambda names: names.map(list(OVER).index), kind="stable", ignore_index=True
     )
