@@ -14,6 +14,7 @@ configfile: "config.yaml"
 
 include: "rules/common.smk"
 include: "rules/pan_items.smk"
+include: "rules/mmneuron_items.smk"
 
 
 pathvars:
@@ -35,13 +36,17 @@ wildcard_constraints:
 include: "rules/world.smk"
 include: "rules/fetch.smk"
 include: "rules/prepare.smk"
+include: "rules/prepare_questions.smk"
 include: "rules/caption.smk"
 include: "rules/record.smk"
 include: "rules/select.smk"
+include: "rules/select_domains.smk"
 include: "rules/intervene.smk"
 include: "rules/evaluate.smk"
+include: "rules/evaluate_domains.smk"
 include: "rules/draw_two_stage.smk"
 include: "rules/draw_pan.smk"
+include: "rules/draw_mmneuron.smk"
 
 
 rule demo:
@@ -50,6 +55,7 @@ rule demo:
     input:
         TWO_STAGE_FIGURES,
         PAN_HEADLINE,
+        MMNEURON_HEADLINE,
 
 
 rule two_stage:
@@ -65,8 +71,15 @@ rule pan:
         PAN_FIGURES,
 
 
+rule mmneuron:
+    # Huo et al. 2024, every table and figure, and what goes beyond them.
+    input:
+        MMNEURON_FIGURES,
+
+
 rule all:
     # Everything of every paper.
     input:
         rules.two_stage.input,
         rules.pan.input,
+        rules.mmneuron.input,

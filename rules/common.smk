@@ -13,6 +13,7 @@ sys.path.append(str(Path(workflow.basedir) / "scripts"))
 
 from mmneurons.artifacts import provenance
 from mmneurons.config import check_config
+from mmneurons.datasets.question_files import annotation_files
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
 RESOURCES = Path(workflow.basedir) / "resources"
@@ -73,6 +74,16 @@ def captioned_list(wildcards):
     return f"{row['root']}/{row['annotations']}"
 
 
+def question_annotations(wildcards):
+    """The files of questions and answers that a dataset's reader opens."""
+    row = DATASETS[wildcards.dataset]
+    return [
+        path
+        for split in row["splits"].values()
+        for path in annotation_files(row["reader"], row["root"], split)
+    ]
+
+
 def dataset_row(wildcards):
     return DATASETS[wildcards.dataset]
 
@@ -115,6 +126,18 @@ def pan_prompt(wildcards):
     return PROMPTS[f"{MODELS[wildcards.model]['family']}.{PAN['prompt']}"]
 
 
+def next_source(wildcards):
+    """What the training of one of the world's LLaVA-NeXT models starts from."""
+    settings = WORLD[wildcards.model]
+    return f"results/world/models/{settings.get('grown_from') or settings['decoder']}"
+
+
+def larger_settings(wildcards):
+    """The section of the larger LLaVA-NeXT, None for the one that it grows from."""
+    settings = WORLD[wildcards.model]
+    return settings if "grown_from" in settings else None
+
+
 def question_prompts(wildcards):
     """The templates in which the model's family is asked questions."""
     return PROMPTS[f"{MODELS[wildcards.model]['family']}.question"]
@@ -129,9 +152,11 @@ def question_roots():
     """Where the pictures of each domain are: among the published files, or taken out of them."""
     extracted = f"results/{config['run']}/{{}}/mmneuron/pictures"
     return {
-        domain: extracted.format(dataset)
-        if DATASETS[dataset]["reader"] == "doc_vqa"
-        else DATASETS[dataset]["root"]
+        domain: (
+            extracted.format(dataset)
+            if DATASETS[dataset]["reader"] == "doc_vqa"
+            else DATASETS[dataset]["root"]
+        )
         for domain, dataset in DOMAINS.items()
     }
 

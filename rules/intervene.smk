@@ -203,11 +203,13 @@ rule reply_to_questions:
     params:
         code=code("reply_to_questions.py", adapter=True),
         model=model_row,
-        compute=compute("batch_size"),
+        compute=compute("batch_size", "noise_batch_size"),
         prompt=question_wording,
         roots=question_roots(),
         roles=question_roles(),
-        evaluate={key: MMNEURON["evaluate"][key] for key in ("masks", "max_new_tokens", "control_seeds")},
+        evaluate={
+            key: MMNEURON["evaluate"][key] for key in ("masks", "max_new_tokens", "control_seeds")
+        },
         decoding=decoding(),
         seed=lookup(within=config, dpath="mmneuron/seed"),
         shards=lookup(within=config, dpath="shards"),

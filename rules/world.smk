@@ -126,6 +126,34 @@ rule train_world_instructblip:
         "../scripts/train_world_instructblip.py"
 
 
+rule train_world_llava_next:
+    input:
+        source=next_source,
+    output:
+        model=directory("results/world/models/{model}"),
+    log:
+        "results/world/logs/train_world_llava_next.{model}.log",
+    benchmark:
+        "results/world/benchmarks/train_world_llava_next.{model}.tsv"
+    wildcard_constraints:
+        model="llava-next-world|llava-next-large-world",
+    conda:
+        "../envs/torch.yaml"
+    threads: 2
+    params:
+        code=code("train_world_llava_next.py"),
+        seed=WORLD["seed"],
+        config=WORLD["llava-next-world"],
+        larger=larger_settings,
+        wordings=PROMPTS["llava_next.question"],
+        caption=PROMPTS["llava_next.few-words"],
+        threads=2,
+    message:
+        "Training the world's {wildcards.model}"
+    script:
+        "../scripts/train_world_llava_next.py"
+
+
 rule train_world_models:
     # Every tiny model anew.
     input:
@@ -134,4 +162,6 @@ rule train_world_models:
         "results/world/models/llava-world",
         "results/world/models/mplug-owl2-world",
         "results/world/models/instructblip-world",
+        "results/world/models/llava-next-world",
+        "results/world/models/llava-next-large-world",
         "results/world/models/text-encoder-world",

@@ -12,6 +12,7 @@ from mmneurons.interventions.deactivate import conditions
 from mmneurons.interventions.replies import (
     DEVIATION_COLUMNS,
     REPLY_COLUMNS,
+    Asked,
     plan_trials,
     reply_under,
 )
@@ -49,13 +50,19 @@ for batch in progress(batches[int(snakemake.wildcards.shard) :: p.shards], descr
     own = {seed: table.query("group == @group") for seed, table in random.items()}
     found = reply_under(
         model,
-        [row.sample_id for row in batch],
-        group,
-        [read_question_picture(Path(p.roots[group]), row.files) for row in batch],
-        [question_prompt(p.prompt, row.question, row.options, p.roles[group]) for row in batch],
+        [
+            Asked(
+                row.sample_id,
+                group,
+                read_question_picture(Path(p.roots[group]), row.files),
+                question_prompt(p.prompt, row.question, row.options, p.roles[group]),
+            )
+            for row in batch
+        ],
         plan_trials(neurons.query("group == @group"), own, parts),
         p.evaluate["max_new_tokens"],
         decoding,
+        p.compute["noise_batch_size"],
     )
     replies += found[0]
     deviations += found[1]

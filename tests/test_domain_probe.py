@@ -10,8 +10,15 @@ from conftest import n_hooks
 from PIL import Image
 
 from mmneurons.interventions.deactivate import conditions, deactivated
-from mmneurons.interventions.replies import OVER, deviation, plan_trials, reply_under
-from mmneurons.models.base import GREEDY
+from mmneurons.interventions.replies import (
+    OVER,
+    Asked,
+    _Made,
+    deviation,
+    plan_trials,
+    reply_under,
+)
+from mmneurons.models.base import GREEDY, Decoding
 from mmneurons.models.questions import question_prompt
 from mmneurons.probe.budget import within_budget
 from mmneurons.probe.counts import ActivationCounter
@@ -228,7 +235,7 @@ def test_deactivated_is_a_model_without_these_output_rows(case):
         return model.final_states(encoded).clone()
 
     plain = states()
-    with deactivated(model, pd.concat([neurons, neurons])):
+    with deactivated(model, [pd.concat([neurons, neurons])]):
         silenced = states()
     assert n_hooks(model.network) == before
     assert torch.equal(states(), plain)
@@ -249,7 +256,7 @@ def test_deactivated_is_a_model_without_these_output_rows(case):
 def test_a_layer_that_the_model_lacks_is_an_error(case):
     model = case[0]
     unknown = pd.DataFrame({"module": ["language"], "layer": [99], "unit": [0]})
-    with pytest.raises(ValueError, match="99"), deactivated(model, unknown):
+    with pytest.raises(ValueError, match="99"), deactivated(model, [unknown]):
         pass
 
 
@@ -275,11 +282,16 @@ def test_replies_and_deviation_are_those_of_each_trial_by_itself(case):
     trials = plan_trials(chosen, random, parts)
     assert len(trials) == 1 + len(parts) * 3
     names = ["s0", "s1", "s2"]
-    replies, moved = reply_under(model, names, "g", pictures, prompts, trials, 5, GREEDY)
+    asked = [
+        Asked(name, "g", picture, prompt)
+        for name, picture, prompt in zip(names, pictures, prompts, strict=True)
+    ]
+    # Seven rows at once: trials and questions stand side by side, and parts end within a trial.
+    replies, moved = reply_under(model, asked, trials, 5, GREEDY, 7)
     assert len(replies) == len(moved) == 3 * len(trials)
 
     def alone(neurons):
-        with deactivated(model, neurons):
+        with deactivated(model, [neurons]):
             encoded = model.encode(model.embed_pictures(pictures, prompts), prompts)
             states = model.final_states(encoded)
             return (
@@ -313,15 +325,30 @@ def test_replies_and_deviation_are_those_of_each_trial_by_itself(case):
     assert none == [row["reply"] for row in replies[:3]]
 
 
-def test_deviation_by_hand():
-    from mmneurons.models.base import Encoded
+def test_beams_keep_each_row_its_own_neurons(case):
+    model, pictures, prompts = case
+    chosen = neurons_of(model, ["language"], 6)
+    trials = plan_trials(chosen, {}, {"language": ("language",)})
+    beams = Decoding("beam", num_beams=3)
+    asked = [
+        Asked(str(n), "g", *pair) for n, pair in enumerate(zip(pictures, prompts, strict=True))
+    ]
+    replies, moved = reply_under(model, asked, trials, 4, beams, 6)
+    for number, trial in enumerate(trials):
+        for row, (picture, prompt) in enumerate(zip(pictures, prompts, strict=True)):
+            with deactivated(model, [trial.neurons]):
+                encoded = model.encode(model.embed_pictures([picture], [prompt]), [prompt])
+                (ids,) = model.generate(encoded, 4, beams)
+            assert replies[3 * number + row]["reply"] == model.decode(ids).strip()
+    assert all(row["all_tokens"] == 0 for row in moved[:3])
+    assert all(row["all_tokens"] > 0 for row in moved[3:])
 
-    before = torch.tensor([[[9.0, 9.0], [3.0, 4.0], [0.0, 2.0]]])
-    after = torch.tensor([[[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]])
-    mask = torch.tensor([[0, 1, 1]])
-    image = torch.tensor([[False, True, False]])
-    encoded = Encoded(torch.zeros(1, 3, 2), mask, image, 3, (0,), None)
-    (row,) = deviation(before, after, encoded)
+
+def test_deviation_by_hand():
+    before = torch.tensor([[3.0, 4.0], [0.0, 2.0]])
+    after = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
+    image = torch.tensor([True, False])
+    row = deviation(_Made("", before, image), _Made("", after, image))
     assert list(row) == list(OVER)
     assert row["all_tokens"] == pytest.approx(1 / 29**0.5)
     assert (row["per_token"], row["image"], row["text"], row["last"]) == (0.25, 0, 0.5, 0.5)

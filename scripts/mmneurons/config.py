@@ -76,6 +76,7 @@ def check_config(config: Mapping, root: Path) -> None:
         *_missing_files(config["two_stage"]),
         *_threshold_rows(config["two_stage"]),
         *_pan(config["pan"], registries),
+        *_mmneuron(config["mmneuron"], registries),
         *_missing_folders(config),
     ]
     if problems:
@@ -116,7 +117,9 @@ def _unknown_names(config: Mapping, registries: Mapping[str, Mapping]) -> Iterat
 
 def _unknown_objects(config: Mapping, datasets: Mapping, root: Path) -> Iterator[str]:
     objects, dataset = config["two_stage"]["objects"], config["two_stage"]["dataset"]
-    if dataset in datasets:
+    if dataset in datasets and "categories" not in datasets[dataset]:
+        yield f"two_stage.dataset: {dataset} has no categories of objects (reader: coco)"
+    elif dataset in datasets:
         text = (root / datasets[dataset]["categories"]).read_text(encoding="utf-8")
         for name in objects:
             yield from _wrong_choice(name, text.splitlines(), "two_stage.objects")
@@ -157,9 +160,37 @@ def _pan(pan: Mapping, registries: Mapping[str, Mapping]) -> Iterator[str]:
             yield f"pan.prompt: there is no prompt {prompt}, which {name} needs"
 
 
+def _mmneuron(mmneuron: Mapping, registries: Mapping[str, Mapping]) -> Iterator[str]:
+    """Names that are unknown, models that cannot be asked, data that are no questions."""
+    domains = {name: dataset for name, dataset in mmneuron["domains"].items() if dataset}
+    if len(domains) < 2:
+        yield "mmneuron.domains: domain neurons need at least two domains"
+    for domain, dataset in domains.items():
+        key = f"mmneuron.domains.{domain}"
+        yield from _wrong_choice(dataset, registries["datasets"], key)
+        if dataset in registries["datasets"] and "splits" not in registries["datasets"][dataset]:
+            yield f"{key}: {dataset} is no dataset of questions"
+    if len(set(domains.values())) < len(domains):
+        yield "mmneuron.domains: a dataset stands for two domains"
+    models = [*mmneuron["models"], *mmneuron["larger"]]
+    for name in models:
+        yield from _wrong_choice(name, registries["models"], "mmneuron.models")
+        row = registries["models"].get(name)
+        if row is not None and f"{row['family']}.question" not in registries["prompts"]:
+            prompt = f"{row['family']}.question"
+            yield f"mmneuron.models: there is no prompt {prompt}, which {name} needs"
+    for item, case in mmneuron["lens"]["cases"].items():
+        key = f"mmneuron.lens.cases.{item}"
+        yield from _wrong_choice(case["model"], models, f"{key}.model")
+        yield from _wrong_choice(case["domain"], domains, f"{key}.domain")
+
+
 def _missing_folders(config: Mapping) -> Iterator[str]:
     """Folders that are named, or that the chosen tagger needs, and that do not exist."""
-    folders = {"metrics.bleurt": config["metrics"]["bleurt"]}
+    folders = {
+        "metrics.bleurt": config["metrics"]["bleurt"],
+        "mmneuron.lingo_judge": config["mmneuron"]["lingo_judge"],
+    }
     if config["pan"]["tagger"] == "stanza":
         folders["pan.stanza_models"] = config["pan"]["stanza_models"] or ""
     for key, folder in folders.items():

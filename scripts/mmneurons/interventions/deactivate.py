@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pandas as pd
@@ -13,26 +13,41 @@ from mmneurons.probe.hooks import replace
 
 
 @contextmanager
-def deactivated(model: MultimodalModel, neurons: pd.DataFrame) -> Iterator[None]:
+def deactivated(
+    model: MultimodalModel,
+    neurons: Sequence[pd.DataFrame],
+    owners: Mapping[Module, torch.Tensor] | None = None,
+) -> Iterator[None]:
     """While open, the outputs of the activation functions of these neurons are zero.
 
-    neurons: columns module, layer, unit; a neuron may stand in several rows. In a gated FFN that
-    zeroes the product with the other branch too. Nothing of the weights is touched.
+    neurons: tables with the columns module, layer and unit, one a row of the batch, or a single one
+    for all rows; a neuron may stand in a table twice. owners: of a module whose rows are not those
+    of the batch, the row that each belongs to (`model.owners`); beams follow one another. In a
+    gated FFN that zeroes the product with the other branch too. No weight is touched.
+
+    Raises ValueError for a layer that the model does not have.
     """
-    modules = neurons["module"].unique()
+    together = pd.concat(neurons, keys=range(len(neurons)), names=["row", None])
+    together = together.reset_index("row")
+    modules = together["module"].unique()
     sites = {(s.module, s.layer): s for module in modules for s in model.sites(module)}
-    units = {
-        place: torch.tensor(sorted(set(rows["unit"])), device=model.device)
-        for place, rows in neurons.groupby(["module", "layer"])
-    }
-    unknown = set(units) - set(sites)
-    if unknown:
-        raise ValueError(f"{model.family} has no layers {sorted(unknown)}")
+    off: dict[tuple[Module, int], torch.Tensor] = {}
+    for place, own in together.groupby(["module", "layer"]):
+        if place not in sites:
+            raise ValueError(f"{model.family} has no layer {place[1]} of module {place[0]}")
+        off[place] = torch.zeros(len(neurons), sites[place].n_units, dtype=torch.bool)
+        off[place][own["row"].tolist(), own["unit"].tolist()] = True
+        off[place] = off[place].to(model.device)
 
     def silence(site: FfnSite, activations: torch.Tensor) -> torch.Tensor:
-        return activations.index_fill(-1, units[site.module, site.layer], 0)
+        silent = off[site.module, site.layer]
+        if owners and site.module in owners:
+            silent = silent[owners[site.module]]
+        elif len(silent) > 1:
+            silent = silent.repeat_interleave(len(activations) // len(silent), dim=0)
+        return activations.masked_fill(silent[:, None], 0)
 
-    with replace([sites[place] for place in units], "act", silence):
+    with replace([sites[place] for place in off], "act", silence):
         yield
 
 
@@ -41,12 +56,13 @@ def conditions(modules: Iterable[Module], masks: str) -> dict[str, tuple[Module,
 
     modules: those that the model has. The Q-Former's branches are one part. masks: "paper"
     takes each part by itself; "released" takes the projector with the vision encoder, as the
-    paper's code does. A condition that would repeat another is left out.
+    paper's code does.
     """
+    modules = tuple(modules)
     parts: dict[str, tuple[Module, ...]] = {}
     for module in modules:
         name = module.partition(".")[0]
         parts[name] = (*parts.get(name, ()), module)
     if masks == "released" and {"vision", "projector"} <= parts.keys():
         parts["vision"] += parts["projector"]
-    return {**parts, "all": tuple(modules)}
+    return {**parts, "all": modules}

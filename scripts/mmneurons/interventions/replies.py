@@ -1,8 +1,8 @@
 """Replies to questions with some neurons deactivated, and how far the hidden states move.
 
 Huo et al. 2024, section 4.3: the deviation is ||H_n - H_d|| / ||H_n||, where H are the hidden
-states of the language model's last layer. The paper does not say over what it is taken. Here H are the
-states after the final norm at the tokens of the prompt, and five means of reading it are kept.
+states of the language model's last layer. The paper does not say over what it is taken. Here H are
+the states after the final norm at the tokens of the prompt, and five readings of it are kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from mmneurons.interventions.deactivate import deactivated
-from mmneurons.models.base import Decoding, Encoded, Module, MultimodalModel
+from mmneurons.models.base import Decoding, Module, MultimodalModel
 
 REPLY_COLUMNS = ("sample_id", "group", "condition", "control", "seed", "n_units", "reply")
 OVER = ("all_tokens", "per_token", "image", "text", "last")
@@ -57,85 +57,137 @@ def plan_trials(
 
 def reply_under(
     model: MultimodalModel,
-    sample_ids: Sequence[str],
-    group: str,
-    pictures: Sequence[Image.Image],
-    prompts: Sequence[str],
+    questions: Sequence[Asked],
     trials: Sequence[Trial],
     max_new_tokens: int,
     decoding: Decoding,
+    batch_size: int,
 ) -> tuple[list[dict], list[dict]]:
-    """Rows of REPLY_COLUMNS and of DEVIATION_COLUMNS of one batch of a domain's questions.
+    """Rows of REPLY_COLUMNS and of DEVIATION_COLUMNS of some questions of one domain.
 
-    The first trial deactivates nothing: deviations are from it. What a trial does not touch is not
-    computed again: a picture is encoded once for all trials of the language model alone, and a
-    trial without neurons has the first one's replies.
+    The first trial deactivates nothing: deviations are from it. Replies of several trials are made
+    side by side, `batch_size` of them at once. Nothing is made twice: trials of the same neurons
+    share their replies, and those of the language model alone the pictures' image tokens.
     """
-    replies: list[dict] = []
-    deviations: list[dict] = []
-    first = trials[0]
-    if len(first.neurons):
+    if len(trials[0].neurons):
         raise ValueError("the first trial deactivates nothing")
-    plain_tokens = model.embed_pictures(pictures, prompts)
-    said, (states, encoded) = _generate(model, plain_tokens, prompts, max_new_tokens, decoding)
-    untouched = [dict.fromkeys(OVER, 0.0)] * len(sample_ids)
+    distinct = {_identity(trial.neurons): trial.neurons for trial in reversed(trials)}
+    pixels = model.preprocess([asked.picture for asked in questions])
+    pixels = pixels.to(model.device, model.dtype)
+    bench = _Bench(model, questions, pixels, max_new_tokens, decoding)
+    everything = range(len(questions))
+    plain = trials[0].neurons
+    shown = [tokens for part in _cut(everything, batch_size) for tokens in bench.see(part, [plain])]
+    first = _identity(plain)
+    pairs = [(first, place) for place in everything]
+    pairs += [(name, place) for name in distinct if name != first for place in everything]
+    made: dict[tuple, _Made] = {}
+    for part in _cut(pairs, batch_size):
+        places, tables = [place for _, place in part], [distinct[name] for name, _ in part]
+        own = [k for k, table in enumerate(tables) if (table["module"] != "language").any()]
+        tokens = [shown[place] for place in places]
+        if own:
+            seen = bench.see([places[k] for k in own], [tables[k] for k in own])
+            for k, of_row in zip(own, seen, strict=True):
+                tokens[k] = of_row
+        made |= zip(part, bench.reply(places, tables, tokens), strict=True)
+    replies, deviations = [], []
     for trial in trials:
-        neurons = trial.neurons
-        if neurons.empty:
-            texts, moved = said, untouched
-        else:
-            with deactivated(model, neurons):
-                same_picture = (neurons["module"] == "language").all()
-                tokens = plain_tokens if same_picture else model.embed_pictures(pictures, prompts)
-                texts, (other, _) = _generate(model, tokens, prompts, max_new_tokens, decoding)
-            moved = deviation(states, other, encoded)
-        for sample_id, text, values in zip(sample_ids, texts, moved, strict=True):
-            row = {"sample_id": sample_id, "group": group, "condition": trial.condition}
-            row |= {"control": trial.control, "seed": trial.seed, "n_units": len(neurons)}
-            replies.append(row | {"reply": text})
-            deviations.append(row | values)
+        name = _identity(trial.neurons)
+        for place, asked in enumerate(questions):
+            row = {"sample_id": asked.sample_id, "group": asked.group}
+            row |= {"condition": trial.condition, "control": trial.control, "seed": trial.seed}
+            row |= {"n_units": len(trial.neurons)}
+            result = made[name, place]
+            replies.append(row | {"reply": result.reply})
+            deviations.append(row | deviation(made[first, place], result))
     return replies, deviations
 
 
-def deviation(
-    before: torch.Tensor, after: torch.Tensor, encoded: Encoded
-) -> list[dict[str, float]]:
-    """How far the states of each row moved, by the names of OVER; NaN over no tokens.
+@dataclass(frozen=True)
+class Asked:
+    """A question as it is put: names, the picture and the filled prompt."""
 
-    before, after: `batch x tokens x hidden`, of the same encoded prompts.
-    """
-    before, after = before.double(), after.double()
-    moved = (after - before).norm(dim=-1)
-    lengths = before.norm(dim=-1)
-    rows = []
-    for row, real in enumerate(encoded.mask > 0):
-        image = encoded.image_mask[row]
-        ratio = moved[row] / lengths[row]
-        rows.append(
-            {
-                "all_tokens": float(moved[row, real].norm() / lengths[row, real].norm()),
-                "per_token": float(ratio[real].mean()),
-                "image": float(ratio[image].mean()),
-                "text": float(ratio[real & ~image].mean()),
-                "last": float(ratio[encoded.prompt_end - 1]),
-            }
-        )
-    return rows
+    sample_id: str
+    group: str
+    picture: Image.Image
+    prompt: str
 
 
-def _generate(
-    model: MultimodalModel,
-    image_tokens: torch.Tensor | Sequence[torch.Tensor],
-    prompts: Sequence[str],
-    max_new_tokens: int,
-    decoding: Decoding,
-) -> tuple[list[str], tuple[torch.Tensor, Encoded]]:
-    """Replies, and the prompts' final states, which pass by when a reply begins."""
-    encoded = model.encode(image_tokens, prompts)
-    with _prompt_states(model) as states:
-        tokens = model.generate(encoded, max_new_tokens, decoding)
-    texts = [model.decode(ids).strip() for ids in tokens]
-    return texts, (states[0][:: decoding.rows], encoded)
+@dataclass(frozen=True)
+class _Made:
+    """A reply; states: after the final norm at the prompt's tokens, `tokens x hidden`; image."""
+
+    reply: str
+    states: torch.Tensor
+    image: torch.Tensor
+
+
+def deviation(before: _Made, after: _Made) -> dict[str, float]:
+    """How far the states of a prompt moved, by the names of OVER; NaN over no tokens."""
+    old, new = before.states.double(), after.states.double()
+    moved, lengths = (new - old).norm(dim=-1), old.norm(dim=-1)
+    ratio, image = moved / lengths, before.image
+    return {
+        "all_tokens": float(moved.norm() / lengths.norm()),
+        "per_token": float(ratio.mean()),
+        "image": float(ratio[image].mean()),
+        "text": float(ratio[~image].mean()),
+        "last": float(ratio[-1]),
+    }
+
+
+class _Bench:
+    """Questions with their pictures, seen and answered under different neurons, row by row."""
+
+    def __init__(self, model, questions, pixels, max_new_tokens: int, decoding: Decoding):
+        self.model, self.questions, self.pixels = model, questions, pixels
+        self.max_new_tokens, self.decoding = max_new_tokens, decoding
+
+    @torch.no_grad()
+    def see(self, places: Sequence[int], tables: Sequence[pd.DataFrame]) -> list[torch.Tensor]:
+        """Image tokens of the questions at these places, of each with a table's neurons silent."""
+        prompts = [self.questions[place].prompt for place in places]
+        sizes = [self.questions[place].picture.size for place in places]
+        owners = {
+            module: self.model.owners(module, None, sizes, prompts)
+            for module in ("vision", "projector")
+        }
+        owners = owners if len(tables) > 1 else None
+        with deactivated(self.model, tables, owners):
+            return list(self.model.embed_pixels(self.pixels[list(places)], prompts))
+
+    def reply(
+        self,
+        places: Sequence[int],
+        tables: Sequence[pd.DataFrame],
+        image_tokens: Sequence[torch.Tensor],
+    ) -> list[_Made]:
+        """Replies to the questions at these places, each with a table's neurons silent."""
+        prompts = [self.questions[place].prompt for place in places]
+        encoded = self.model.encode(image_tokens, prompts)
+        tables = [table[table["module"] == "language"] for table in tables]
+        with deactivated(self.model, tables), _prompt_states(self.model) as states:
+            tokens = self.model.generate(encoded, self.max_new_tokens, self.decoding)
+        return [
+            _Made(self.model.decode(ids).strip(), of_row[real], image[real])
+            for ids, of_row, real, image in zip(
+                tokens,
+                states[0][:: self.decoding.rows],
+                encoded.mask > 0,
+                encoded.image_mask,
+                strict=True,
+            )
+        ]
+
+
+def _identity(neurons: pd.DataFrame) -> frozenset:
+    """Which neurons a table holds, whatever their order."""
+    return frozenset(neurons[["module", "layer", "unit"]].itertuples(index=False, name=None))
+
+
+def _cut(items: Sequence, length: int) -> list[Sequence]:
+    return [items[start : start + length] for start in range(0, len(items), length)]
 
 
 @contextmanager

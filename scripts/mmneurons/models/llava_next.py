@@ -42,6 +42,10 @@ class Tiles:
         """Return the number of pictures."""
         return len(self.pixels)
 
+    def __getitem__(self, rows: list[int]) -> Tiles:
+        """Return some of the pictures, one of them several times if asked."""
+        return Tiles(self.pixels[rows], self.sizes[rows])
+
     def to(self, device: torch.device, dtype: torch.dtype) -> Tiles:
         """The same pictures elsewhere; sizes stay whole numbers."""
         return Tiles(self.pixels.to(device, dtype), self.sizes.to(device))
