@@ -5,6 +5,9 @@ Parts; all of them unless some are named:
 - select: domain neurons of all modules from counts of LLaVA-NeXT-7B's size and five domains, in a
   process of its own, as a job of the rule `select_domains` does it: reading the counts, selecting,
   writing the table. Seconds of the whole process, and the most memory that it held.
+- count: counting active neurons of all modules together against the bare forward pass that it
+  watches, one and eight pictures at a time, on the world's models and on a larger random
+  LLaVA-NeXT. Preparing pictures is left out of both; the median of alternating repetitions.
 - stream: writing counts of samples of that size in two shards, merging and adding them up, in a
   process of its own; megabytes a sample on disk, and the most memory for some samples and for five
   times as many.
@@ -122,6 +125,63 @@ def streaming(size: str) -> dict:
     return result
 
 
+def counting(size: str) -> dict:
+    """Seconds with counting over seconds without; the aim is 1.10."""
+    import torch
+    from model import benchmark_llava_next
+    from PIL import Image
+
+    from mmneurons.models.instructblip import InstructBlip
+    from mmneurons.models.llava_next import LlavaNext
+    from mmneurons.probe.counts import ActivationCounter
+
+    shipped = Path(__file__).parents[1] / "resources/models"
+    models = {
+        "llava-next-world": LlavaNext.load(shipped / "llava-next-world", "cpu", torch.float32),
+        "instructblip-world": InstructBlip.load(
+            shipped / "instructblip-world", "cpu", torch.float32
+        ),
+    }
+    prompts = dict.fromkeys(models, "<image>\nWhat is the number of trees in the image?")
+    prompts["instructblip-world"] = "What is the number of trees in the image?"
+    if size == "full":
+        models["random"], prompts["random"] = benchmark_llava_next()
+    result = {}
+    for name, model in models.items():
+        for batch in (1, 8):
+            pictures = [Image.new("RGB", (160, 128 + 8 * (i % 3))) for i in range(batch)]
+            asked = [prompts[name]] * batch
+            pixels = model.preprocess(pictures)
+            model.preprocess = lambda _pictures, pixels=pixels: pixels
+            counter = ActivationCounter(model)
+
+            @torch.no_grad()
+            def bare(model=model, pictures=pictures, asked=asked):
+                model.final_states(model.encode(model.embed_pictures(pictures, asked), asked))
+
+            result[f"count_{name}_{batch}"] = ratio(
+                lambda counter=counter, pictures=pictures, asked=asked: counter.count(
+                    pictures, asked
+                ),
+                bare,
+                repetitions=3 if size == "smoke" else 12 if name == "random" else 60,
+            )
+            del model.preprocess
+    return result
+
+
+def ratio(measured, bare, repetitions: int) -> float:
+    """Median of the times of `measured` over that of `bare`, taken in turns."""
+    spent: dict = {measured: [], bare: []}
+    for number in range(repetitions + 2):
+        for work, times in spent.items():
+            start = time.perf_counter()
+            work()
+            if number >= 2:
+                times.append(time.perf_counter() - start)
+    return float(np.median(spent[measured]) / np.median(spent[bare]))
+
+
 def run(code: str, *arguments: str) -> tuple[str, float, float]:
     """What a process of its own printed, its seconds, and the most memory it held in GiB."""
     start = time.perf_counter()
@@ -149,7 +209,7 @@ def random_totals(layers: dict[str, list[int]], tokens: int) -> TotalCounts:
 
 
 # A part takes "full" or "smoke" and returns what it measured, by name.
-PARTS = {"select": selecting, "stream": streaming}
+PARTS = {"select": selecting, "count": counting, "stream": streaming}
 
 
 def main(*arguments: str) -> None:

@@ -9,13 +9,22 @@ from __future__ import annotations
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessorPil,
+    PreTrainedTokenizerFast,
+)
 
+from mmneurons.models.llava_next import LlavaNext
 from mmneurons.models.minigpt4 import MiniGPT4
 from mmneurons.models.minigpt4_modeling import MiniGPT4Config, MiniGPT4ForConditionalGeneration
 
 VOCABULARY = 32_000
 # 26 words before and after the picture, as many tokens as MiniGPT-4's training prompt has.
+PINPOINTS = [[64, 128], [128, 64], [128, 128]]
 PROMPT = "w1 " * 10 + "<ImageHere> " + "w2 " * 26
 
 
@@ -55,3 +64,28 @@ def benchmark_model(image_tokens: int = 64, device: str = "cpu", seed: int = 0) 
         },
     )
     return MiniGPT4(MiniGPT4ForConditionalGeneration(config), tokenizer(), device)
+
+
+def benchmark_llava_next(device: str = "cpu", seed: int = 0) -> tuple[LlavaNext, str]:
+    """A LLaVA-NeXT with the same decoder, tiles of 8 x 8 patches, and a prompt for it."""
+    torch.manual_seed(seed)
+    words = tokenizer()
+    words.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    config = LlavaNextConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=256, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=4,
+            image_size=64, patch_size=8,
+        ),
+        text_config=LlamaConfig(
+            vocab_size=len(words), hidden_size=512, intermediate_size=1376, num_hidden_layers=8,
+            num_attention_heads=8, num_key_value_heads=8, max_position_embeddings=1024,
+        ),
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=PINPOINTS,
+    )  # fmt: skip
+    square = {"height": 64, "width": 64}
+    processor = LlavaNextImageProcessorPil(
+        size=square, crop_size=square, image_grid_pinpoints=PINPOINTS
+    )
+    network = LlavaNextForConditionalGeneration(config)
+    return LlavaNext(network, words, processor, device), "w1 " * 10 + "<image> " + "w2 " * 26

@@ -215,6 +215,7 @@ rule record_domains:
         roles=question_roles(),
         tokens=lookup(within=config, dpath="mmneuron/tokens"),
         record=lookup(within=config, dpath="mmneuron/record"),
+        embeddings=lookup(within=config, dpath="mmneuron/embeddings"),
         lens={key: MMNEURON["lens"][key] for key in ("questions", "top")},
         cases=lens_cases,
         shards=lookup(within=config, dpath="shards"),

@@ -73,8 +73,12 @@ with CountsWriter(output.counts, counter.layers, facts) as writer:
         else:
             by_group.add(names[1], found)
         if found.embeddings is not None:
-            embeddings = found.embeddings.numpy().tolist()
-            rows["embeddings"] += [*zip(*names, embeddings, strict=True)]
+            embeddings = zip(*names, batch["order"], found.embeddings.numpy().tolist(), strict=True)
+            rows["embeddings"] += [
+                (name, group, values)
+                for name, group, order, values in embeddings
+                if order < p.embeddings
+            ]
     if p.record == "groups":
         writer.add(*by_group.rows())
 

@@ -51,17 +51,22 @@ class ActivationCounter:
     def count(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> BatchCounts:
         """One pass over a batch; prompts: filled, one a picture."""
         model, sizes = self.model, [picture.size for picture in pictures]
+        batch = len(sizes)
         found: dict[Module, list[torch.Tensor]] = {module: [] for module in self.sites}
         tokens: dict[Module, torch.Tensor] = {}
         owners: dict[Module, torch.Tensor] = {}
+        counted: dict[Module, tuple[torch.Tensor, torch.Tensor | None]] = {}
         pooled: list[torch.Tensor] = []
 
         def observe(site: FfnSite, _kind: Kind, activations: torch.Tensor) -> None:
-            valid, rows = _counted(owners[site.module], activations)
-            active = torch.bmm(valid[:, None], self._active(activations))[:, 0]
-            found[site.module].append(_by_row(active, rows, len(sizes)))
-            if site.module not in tokens:
-                tokens[site.module] = _by_row(valid.sum(dim=1), rows, len(sizes)).long()
+            module = site.module
+            if module not in counted:
+                counted[module] = _counted(owners[module], activations, batch)
+                weights, rows = counted[module]
+                tokens[module] = _by_row(weights.sum(dim=(1, 2)), rows, batch).long()
+            weights, rows = counted[module]
+            active = torch.bmm(weights, self._active(activations))[:, 0]
+            found[module].append(_by_row(active, rows, batch))
 
         before = [module for module in self.sites if module != "language"]
         for module in before:
@@ -95,17 +100,24 @@ class ActivationCounter:
         return torch.gt(activations, 0, out=self._buffers[shape])
 
 
-def _counted(owners: torch.Tensor, activations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """1 where a position is counted, `rows x positions`, and whose each row is."""
-    if owners.dim() == 1:
-        return activations.new_ones(activations.shape[:2], dtype=torch.float32), owners
-    return (owners >= 0).float(), owners.amax(dim=1)
+def _counted(
+    owners: torch.Tensor, activations: torch.Tensor, batch: int
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """1 where a position is counted, `rows x 1 x positions`, and whose each row of the module is.
+
+    None stands for rows that are those of the batch.
+    """
+    if owners.dim() == 2:
+        return (owners >= 0).float()[:, None], None
+    weights = activations.new_ones(len(owners), 1, activations.shape[1], dtype=torch.float32)
+    return weights, None if len(owners) == batch else owners
 
 
-def _by_row(values: torch.Tensor, rows: torch.Tensor, batch: int) -> torch.Tensor:
+def _by_row(values: torch.Tensor, rows: torch.Tensor | None, batch: int) -> torch.Tensor:
     """Values of the module's rows added up for each row of the batch."""
-    total = values.new_zeros(batch, *values.shape[1:])
-    return total.index_add_(0, rows, values)
+    if rows is None:
+        return values
+    return values.new_zeros(batch, *values.shape[1:]).index_add_(0, rows, values)
 
 
 @contextmanager
