@@ -492,7 +492,6 @@ def train(
     torch.manual_seed(seed)
     model = build(config["vision"], config["pinpoints"], decoder, tokenizer)
     albums = draw_albums(config, seed)
-    model.network.model.vision_tower.requires_grad_(True)
     for lesson in config["tower"]:
         train_tower(model.network, albums, lesson, progress)
     seen = {name: tower_states(model.network, album) for name, album in albums.items()}
