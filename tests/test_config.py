@@ -180,6 +180,126 @@ def test_names_and_numbers_that_a_run_cannot_have():
     ]
 
 
+NO_QUESTIONS = "mmneuron.{}: there is no prompt {}.question, which {} needs"
+NO_DOMAIN = "mmneuron.lens.cases.{}.domain: there is no {}; it can be {}"
+NO_MODEL = "mmneuron.lens.cases.{}.model: there is no {}; it can be {}"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {"domains": {"medical": "pmc-vqa-wrold"}},
+            [
+                'mmneuron.domains.medical: there is no "pmc-vqa-wrold"; '
+                'did you mean "pmc-vqa-world"?'
+            ],
+        ),
+        (
+            {"domains": {"common": "coco-world", "driving": "sbu-world"}},
+            [
+                "mmneuron.domains.common: coco-world is no dataset of questions",
+                "mmneuron.domains.driving: sbu-world is no dataset of questions",
+            ],
+        ),
+        (
+            {"domains": {"common": "rsvqa-world"}},
+            ["mmneuron.domains: a dataset stands for two domains"],
+        ),
+        (
+            {"domains": dict.fromkeys(["medical", "driving", "document", "remote"])},
+            [
+                "mmneuron.domains: domain neurons need at least two domains",
+                NO_DOMAIN.format("figure10", '"medical"', "common"),
+                NO_DOMAIN.format("figure11", '"document"', "common"),
+                NO_DOMAIN.format("figure13", '"driving"', "common"),
+                NO_DOMAIN.format("figure6", '"remote"', "common"),
+            ],
+        ),
+        (
+            {"models": ["llava-next-world", "instructblip-world", "llava-next-wrold"]},
+            ['mmneuron.models: there is no "llava-next-wrold"; did you mean "llava-next-world"?'],
+        ),
+        (
+            {"larger": ["gpt"]},
+            [
+                f'mmneuron.larger: there is no "gpt"; it can be '
+                f"{', '.join(yaml.safe_load((REPOSITORY / 'resources/models.yaml').read_text()))}"
+            ],
+        ),
+        (
+            {
+                "models": ["llava-next-world", "instructblip-world", "minigpt4-world"],
+                "larger": ["llava-world", "mplug-owl2-world"],
+            },
+            [
+                NO_QUESTIONS.format("larger", "llava", "llava-world"),
+                NO_QUESTIONS.format("larger", "mplug_owl2", "mplug-owl2-world"),
+                NO_QUESTIONS.format("models", "minigpt4", "minigpt4-world"),
+            ],
+        ),
+        (
+            {"models": ["instructblip-world"], "larger": []},
+            [
+                NO_MODEL.format(figure, '"llava-next-world"', "instructblip-world")
+                for figure in ("figure11", "figure12", "figure13")
+            ],
+        ),
+        (
+            {"lens": {"cases": {"figure6": {"model": "llava-v1.6-vicuna-7b"}}}},
+            [
+                NO_MODEL.format(
+                    "figure6",
+                    '"llava-v1.6-vicuna-7b"',
+                    "llava-next-world, instructblip-world, llava-next-large-world",
+                )
+            ],
+        ),
+        ({"lingo_judge": "nowhere"}, ["mmneuron.lingo_judge: there is no folder nowhere"]),
+        ({"lingo_judge": ""}, ["mmneuron.lingo_judge: there is no folder (none given)"]),
+        ({"select": {"shares": [1, 1]}}, ["mmneuron.select.shares: has an entry twice in [1, 1]"]),
+        ({"select": {"shares": [0, 5]}}, ["mmneuron.select.shares[0]: must be more than 0, not 0"]),
+        ({"lens": {"cases": {"figure6": {"text": 0}}}}, ["mmneuron.lens.cases.figure6.text"]),
+    ],
+)
+def test_what_mmneuron_cannot_run(change, expected):
+    found = problems_of_a_run({"mmneuron": change})
+    assert len(found) == len(expected)
+    for line, problem in zip(found, expected, strict=True):
+        assert line.startswith(f"  {problem}"), found
+
+
+def test_other_domains_models_and_judge_can_be_run(tmp_path):
+    """Two domains, one of them on other data, a larger model in the place of a small one."""
+    change = {
+        "domains": {
+            "common": "vqav2", "medical": None, "driving": None, "document": None,
+            "remote": "rsvqa-world",
+        },
+        "models": ["llava-next-large-world"],
+        "larger": [],
+        "tokens": 10_000,
+        "record": "groups",
+        "select": {"shares": [5, 0.5], "variant": "paper"},
+        "lens": {
+            "cases": {
+                figure: {"model": "llava-next-large-world", "domain": "remote"}
+                for figure in CONFIG["mmneuron"]["lens"]["cases"]
+            }
+        },
+        "lingo_judge": str(tmp_path),
+    }  # fmt: skip
+    check_config(merge(CONFIG, {"mmneuron": change}), REPOSITORY)
+
+
+def test_objects_need_data_with_categories():
+    """A list of captioned pictures, and questions, name no objects."""
+    for name in ("sbu-world", "vqav2-world"):
+        assert problems_of_a_run({"two_stage": {"dataset": name}}) == [
+            f"  two_stage.dataset: {name} has no categories of objects (reader: coco)"
+        ]
+
+
 def test_lama_needs_its_weights(tmp_path):
     def lama(model):
         return {"two_stage": {"inpainting": {"backend": "lama", "lama_model": model}}}

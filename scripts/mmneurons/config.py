@@ -172,13 +172,14 @@ def _mmneuron(mmneuron: Mapping, registries: Mapping[str, Mapping]) -> Iterator[
             yield f"{key}: {dataset} is no dataset of questions"
     if len(set(domains.values())) < len(domains):
         yield "mmneuron.domains: a dataset stands for two domains"
+    for key in ("models", "larger"):
+        for name in mmneuron[key]:
+            yield from _wrong_choice(name, registries["models"], f"mmneuron.{key}")
+            row = registries["models"].get(name)
+            if row is not None and f"{row['family']}.question" not in registries["prompts"]:
+                prompt = f"{row['family']}.question"
+                yield f"mmneuron.{key}: there is no prompt {prompt}, which {name} needs"
     models = [*mmneuron["models"], *mmneuron["larger"]]
-    for name in models:
-        yield from _wrong_choice(name, registries["models"], "mmneuron.models")
-        row = registries["models"].get(name)
-        if row is not None and f"{row['family']}.question" not in registries["prompts"]:
-            prompt = f"{row['family']}.question"
-            yield f"mmneuron.models: there is no prompt {prompt}, which {name} needs"
     for item, case in mmneuron["lens"]["cases"].items():
         key = f"mmneuron.lens.cases.{item}"
         yield from _wrong_choice(case["model"], models, f"{key}.model")
