@@ -3,7 +3,9 @@
 import ast
 import json
 import re
+import runpy
 import shlex
+import sys
 import types
 from functools import partial
 from pathlib import Path
@@ -72,14 +74,28 @@ PLACES = {
 }
 
 
+def section_of(text, name):
+    """What stands under a keyword of a rule, empty without it."""
+    found = re.search(rf"^    {name}:\n(.*?)(?=^    \w+:)", text, re.MULTILINE | re.DOTALL)
+    return found[1] if found else ""
+
+
 def outputs():
-    """Files that rules leave, with placeholders; temporary ones are not among them."""
+    """Files that rules leave, with placeholders; temporary ones are not among them.
+
+    A placeholder that a rule allows a few words for is replaced by each of them.
+    """
     found = set()
     for text in RULES.values():
-        section = re.search(r"^    output:\n(.*?)(?=^    \w+:)", text, re.MULTILINE | re.DOTALL)
-        if section:
-            kept = re.sub(r"temp\(.*?\)", "", section[1])
-            found |= set(re.findall(r'"((?:<\w+>|results/)[^"]*)"', kept))
+        kept = re.sub(r"temp\(.*?\)", "", section_of(text, "output"))
+        files = re.findall(r'"((?:<\w+>|results/)[^"]*)"', kept)
+        for name, words in re.findall(
+            r'^ +(\w+)="([\w|-]+)",$', section_of(text, "wildcard_constraints"), re.MULTILINE
+        ):
+            files = [
+                file.replace(f"{{{name}}}", word) for file in files for word in words.split("|")
+            ]
+        found |= set(files)
     for short, path in PLACES.items():
         found = {name.replace(short, path) for name in found}
     return found
@@ -115,6 +131,7 @@ def is_output(path):
 def test_the_rules_were_read():
     assert {"all", "demo", "two_stage", "choose_samples", "two_stage_figure1"} <= RULES.keys()
     assert "results/{run}/{dataset}/two_stage/samples.parquet" in OUTPUTS
+    assert "results/{run}/domains/{model}/record/lens.parquet" in OUTPUTS
     assert not any("shards" in path for path in OUTPUTS)
     assert is_output("results/demo/figures/two_stage/figure2.svg")
     assert not is_output("results/demo/figures/two_stage/figure9.svg")
@@ -297,7 +314,7 @@ def test_every_configuration_key_exists(page):
     sections = {key for key in SCHEMA["properties"] if "properties" in SCHEMA["properties"][key]}
     words = [w for w in code_words(PAGES[page]) if re.fullmatch(r"[a-z_]+(\.[a-z_0-9]+)+", w)]
     named = [w for w in words if w.partition(".")[0] in sections and not w.endswith(".py")]
-    assert [word for word in named if word not in KEYS] == []
+    assert [word for word in named if word not in KEYS and word not in registry("prompts")] == []
 
 
 def test_example_of_own_objects_is_a_valid_configuration():
@@ -306,6 +323,25 @@ def test_example_of_own_objects_is_a_valid_configuration():
     (example,) = blocks("README.md", "yaml")
     config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
     check_config(merge(config, yaml.safe_load(example)), REPOSITORY)
+
+
+def test_every_rule_stands_in_its_stage():
+    stages, rules = (t for t in tables(PAGES["docs/architecture.md"]) if t[0][0] == "stage")
+    assert [row[0] for row in stages] == [row[0] for row in rules]
+    for (_, files, *_), (stage, *papers) in zip(stages[1:], rules[1:], strict=True):
+        texts = [(REPOSITORY / file).read_text() for file in code_words(files)]
+        own = re.findall(r"^(?:rule|checkpoint) (\w+):$", "".join(texts), re.MULTILINE)
+        said = [word for cell in papers for word in code_words(cell)]
+        # Each figure and table of two-stage filtering has a rule of its own; one is named.
+        said += [name for name in own if name.startswith("two_stage_") and name not in said]
+        assert sorted(said) == sorted(own), stage
+    said = {file for _, files, *_ in stages[1:] for file in code_words(files)}
+    with_rules = {
+        f"rules/{path.name}"
+        for path in (REPOSITORY / "rules").glob("*.smk")
+        if re.search(r"^(?:rule|checkpoint) \w+:$", path.read_text(), re.MULTILINE)
+    }
+    assert said == with_rules - {"rules/world.smk"}
 
 
 def test_rules_named_for_keys_exist():
@@ -378,6 +414,9 @@ def test_reasons_of_exclusion_are_those_that_are_given():
         reason
         for name in readers
         for reason in reasons_given("prepare", f"scripts/mmneurons/datasets/{name}.py")
+    } | {
+        *reasons_given("record", "scripts/mmneurons/probe/budget.py"),
+        *reasons_given("record", "scripts/mmneurons/probe/domains.py"),
     }
     words = r"(target|no)( [a-z]+)+"
     assert reasons_described("why") == {
@@ -876,86 +915,145 @@ def figures_of_pan(made, csv):
     }
 
 
-@pytest.fixture(scope="module")
-def counted(tmp_path_factory):
-    """Counts of activations, their sums and the neurons that they lead to, of one module."""
-    from mmneurons.artifacts.counts import CountsWriter, read_counts, total_counts, write_counts
-    from mmneurons.artifacts.tables import read_facts
-    from mmneurons.artifacts.tensors import TensorFile
-    from mmneurons.methods.dape import select_domain_neurons
+def run_script(name, wildcards, inputs, outputs, **params):
+    """Run the script of a rule as Snakemake would, in a folder for its log."""
+    from snakemake.iocontainers import InputFiles, OutputFiles
 
-    root, groups = tmp_path_factory.mktemp("counts"), ["common", "medical"]
-    samples, sums = root / "sample_counts.parquet", root / "counts.safetensors"
-    with CountsWriter(samples, {"vision": [5, 5]}, {"groups": groups}) as writer:
-        counts = np.arange(20).reshape(2, 10)
-        ids = [f"{group}-1" for group in groups]
-        writer.add(ids, groups, [1, 1], {"vision": np.array([20, 30])}, {"vision": counts})
-    write_counts(total_counts(samples, groups), sums, read_facts(samples))
-    total, facts = read_counts(sums)
-    neurons, _ = select_domain_neurons(*total[:2], facts["layers"], groups, share=0.2)
-    assert len(neurons)
-    return types.SimpleNamespace(
-        # The file itself: a table of pandas does not know lists of a fixed length.
-        parquet={
-            f"{BY_DOMAIN}/record/sample_counts.parquet": samples,
-            f"{BY_DOMAIN}/neurons/dape.act.{{variant}}.parquet": neurons,
-        },
-        module="vision",
-        sums=TensorFile(sums),
+    outputs = {key: str(path) for key, path in outputs.items()}
+    folder = Path(next(iter(outputs.values()))).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    job = types.SimpleNamespace(
+        input=InputFiles(fromdict=inputs),
+        output=OutputFiles(fromdict=outputs),
+        wildcards=types.SimpleNamespace(**wildcards),
+        params=types.SimpleNamespace(**params),
+        log=[str(folder / f"{name}.log")],
     )
+    streams = sys.stdout, sys.stderr
+    try:
+        runpy.run_path(str(REPOSITORY / f"scripts/{name}.py"), init_globals={"snakemake": job})
+    finally:
+        sys.stdout, sys.stderr = streams
 
 
 @pytest.fixture(scope="module")
-def questions(tmp_path_factory):
-    """Tables of questions, and of what was passed over, of one domain."""
-    from mmneurons.datasets import vqav2
-    from mmneurons.datasets.questions import choose_questions
-    from mmneurons.world.vqav2 import write_vqav2
-
-    root = tmp_path_factory.mktemp("questions")
-    write_vqav2(root / "vqav2", 1, 0)
-    splits = {"identify": "train2014", "evaluate": "val2014"}
-    chosen, exclusions = choose_questions(
-        vqav2.read, root / "vqav2", splits, "common", 1, 2, 0, root / "pictures"
-    )
-    return {
-        f"{BASE}/mmneuron/questions.parquet": chosen,
-        f"{BASE}/mmneuron/exclusions.parquet": exclusions,
-    }
-
-
-@pytest.fixture(scope="module")
-def measured():
-    """Measures of replies to two questions, of what deactivation moves, and of what was recorded.
+def domains(tmp_path_factory):
+    """Files of two domains of few questions, made by the rules' scripts with a random LLaVA-NeXT.
 
     The judge's table is one by hand; tests/test_lingo_judge.py has a judge.
     """
-    from mmneurons.metrics.accuracy import accuracy_table
-    from mmneurons.metrics.deviation import OVER, deviation_table
-    from mmneurons.metrics.lingo_judge import COLUMNS as JUDGED
-    from mmneurons.metrics.pca import principal_plane
-    from mmneurons.metrics.silent import silent_table
+    import llava_next_world
 
-    ids, group = ["driving-1", "driving-2"], "driving"
-    rows = {"group": group, "answer": "yes", "confidence": [[""], [""]], "options": [[], []]}
-    rows |= {"answers": [["yes"], ["no"]], "metric": "lingo_judge"}
-    trial = {"sample_id": ids, "condition": "all", "control": "random", "seed": 0}
-    answers = pd.DataFrame(trial | {"reply": "yes"})
-    judged = pd.DataFrame([(name, "yes", "no", -0.5, 0.4) for name in ids], columns=JUDGED)
-    accuracy = accuracy_table(pd.DataFrame({"sample_id": ids} | rows), answers, judged)
-    deviation = pd.DataFrame(trial | {"group": group} | dict.fromkeys(OVER, 0.5))
-    embeddings = pd.DataFrame({"sample_id": ids, "group": group, "embedding": [[0, 1], [2, 3]]})
+    from mmneurons.artifacts.tensors import TensorFile
+    from mmneurons.datasets.question_files import annotation_files
+    from mmneurons.metrics.lingo_judge import COLUMNS as JUDGED
+    from mmneurons.world.pmc_vqa import write_pmc_vqa
+    from mmneurons.world.vqav2 import write_vqav2
+
+    root = tmp_path_factory.mktemp("domains")
+    rows = {
+        domain: registry("datasets")[name] | {"root": str(root / name)}
+        for domain, name in (("common", "vqav2-world"), ("medical", "pmc-vqa-world"))
+    }
+    for write, row in zip((write_vqav2, write_pmc_vqa), rows.values(), strict=True):
+        write(row["root"], 2, 0)
+    tables = {"questions": [], "exclusions": []}
+    for domain, row in rows.items():
+        own = {name: root / f"{domain}/{name}.parquet" for name in tables}
+        files = [annotation_files(row["reader"], row["root"], s) for s in row["splits"].values()]
+        run_script(
+            "choose_questions",
+            {"dataset": f"{domain}-tiny"},
+            {"annotations": sum(files, [])},
+            own | {"pictures": root / domain / "pictures"},
+            dataset=row,
+            domain=domain,
+            questions={"identify": 2, "evaluate": 3},
+            seed=0,
+        )
+        for name, path in own.items():
+            tables[name].append(str(path))
+    together = {name: root / f"{name}.parquet" for name in tables}
+    run_script("collect_questions", {}, tables, together)
+
+    llava_next_world.build().save(root / "model")
+    asked = {name: str(path) for name, path in together.items() if name == "questions"}
+    prompts = registry("prompts")["llava_next.question"]
+    model = {"family": "llava_next", "path": str(root / "model"), "revision": "", "label": "tiny"}
+    case = {"domain": "medical", "image": 1, "text": -1}
+    compute = {"device": "cpu", "dtype": "float32", "threads": 1, "batch_size": 2}
+    shared = {
+        "model": model,
+        "compute": compute | {"noise_batch_size": 8},
+        "roots": {domain: row["root"] for domain, row in rows.items()},
+        "roles": dict.fromkeys(rows, ""),
+        "shards": 1,
+    }
+    record = ["embeddings", "entropy", "lens", "exclusions"]
+    made = {name: root / f"record/{name}.parquet" for name in record}
+    run_script(
+        "record_domains",
+        {"model": "tiny", "shard": "0"},
+        asked,
+        {"counts": root / "shards/counts.parquet"}
+        | {name: root / f"shards/{name}.parquet" for name in record},
+        **shared,
+        prompt=prompts,
+        wording="paper",
+        tokens=10**6,
+        record="samples",
+        embeddings=1,
+        lens={"questions": 1, "top": 2},
+        cases={"figure6": case, "figure10": case | {"image": 10**6}},
+    )
+    for name, path in made.items():
+        merged = {"shard": str(root / f"shards/{name}.parquet")}
+        run_script("merge_tables", {}, merged, {"table": path}, sort=["group", "sample_id"])
+    sums, samples = root / "record/counts.safetensors", root / "record/sample_counts.parquet"
+    shards = asked | {"shards": [str(root / "shards/counts.parquet")]}
+    run_script("merge_counts", {}, shards, {"samples": samples, "counts": sums}, record="samples")
+    counts, neurons = {"counts": str(sums)}, root / "neurons.parquet"
+    variant, rule = {"variant": "released-20"}, {"percentile": 50, "inert": "keep"}
+    run_script("select_domains", variant, counts, {"neurons": neurons}, **rule)
+    replied = {name: root / f"replies/{name}.parquet" for name in ("answers", "deviation")}
+    run_script(
+        "reply_to_questions",
+        {"model": "tiny", "shard": "0"},
+        asked | {"neurons": str(neurons)},
+        replied,
+        **shared,
+        prompt=prompts["paper"],
+        evaluate={"masks": "paper", "max_new_tokens": 2, "control_seeds": 1},
+        decoding={"strategy": "greedy"},
+        seed=0,
+    )
+    csv = {name: root / f"{name}.csv" for name in ("accuracy", "deviation", "silent", "pca")}
+    for script, inputs, output in (
+        (
+            "evaluate_answers",
+            asked | {"answers": str(replied["answers"]), "judged": []},
+            "accuracy",
+        ),
+        ("evaluate_deviation", {"deviation": str(replied["deviation"])}, "deviation"),
+        ("evaluate_silent", counts, "silent"),
+        ("project_embeddings", {"embeddings": str(made["embeddings"])}, "pca"),
+    ):
+        run_script(script, {}, inputs, {output: csv[output]})
+    interventions = replied | {
+        "judged": pd.DataFrame([("q", "yes", "no", -0.5, 0.4)], None, JUDGED)
+    }
     return types.SimpleNamespace(
-        parquet={f"{BY_DOMAIN}/interventions/judged.parquet": judged},
-        csv={
-            f"{BY_DOMAIN}/metrics/mmneuron/{name}.csv": table
-            for name, table in {
-                "accuracy": accuracy,
-                "deviation": deviation_table(deviation),
-                "silent": silent_table({"vision": np.zeros((1, 4))}, {"vision": [2, 2]}, {}),
-                "pca": principal_plane(embeddings),
-            }.items()
+        # The files themselves: a table of pandas does not know lists of a fixed length.
+        parquet={
+            **{f"{BASE}/mmneuron/{name}.parquet": tables[name][0] for name in tables},
+            **{f"{RUN}/domains/{name}.parquet": path for name, path in together.items()},
+            **{f"{BY_DOMAIN}/record/{name}.parquet": path for name, path in made.items()},
+            f"{BY_DOMAIN}/record/sample_counts.parquet": samples,
+            f"{BY_DOMAIN}/neurons/dape.act.{{variant}}.parquet": neurons,
+            **{f"{BY_DOMAIN}/interventions/{name}.parquet": t for name, t in interventions.items()},
         },
+        csv={f"{BY_DOMAIN}/metrics/mmneuron/{n}.csv": pd.read_csv(path) for n, path in csv.items()},
+        sums=TensorFile(sums),
     )
 
 
@@ -983,16 +1081,28 @@ def columns_of(table, folder):
     return {field.name: kind_of(field.type) for field in pq.read_schema(path)}
 
 
-def test_columns_of_parquet_tables(written, pan, counted, questions, measured, tmp_path):
+def for_modules(rows, modules):
+    """Rows of a table of the page, those with {module} for every module of a file."""
+    plain = [row for row in rows if "{module}" not in row[0]]
+    return plain + [
+        [row[0].format(module=module), *row[1:]]
+        for module in modules
+        for row in rows
+        if "{module}" in row[0]
+    ]
+
+
+def test_columns_of_parquet_tables(written, pan, domains, tmp_path):
     described_here = {
         path: rows for path, rows in COLUMNS.items() if path.endswith(".parquet") and rows
     }
-    made = written.parquet | pan.parquet | counted.parquet | questions | measured.parquet
+    made = written.parquet | pan.parquet | domains.parquet
     assert described_here.keys() == made.keys()
     of_samples = described_here[f"{BASE}/two_stage/samples.parquet"]
     for path, table in made.items():
         found = columns_of(table, tmp_path)
-        said = {row[0].format(module=counted.module): row[1] for row in described_here[path]}
+        rows = for_modules(described_here[path], ["vision", "projector", "language"])
+        said = {row[0]: row[1] for row in rows}
         if path.endswith("valid.parquet"):
             said = {row[0]: row[1] for row in of_samples} | said
         assert list(said) == list(found), path
@@ -1019,11 +1129,11 @@ def test_stages_of_exclusion_are_those_of_the_tables(pan):
     assert set(code_words(meaning)) == set(pan.exclusions["stage"])
 
 
-def test_columns_of_csv_tables(written, pan, measured, domain_figures):
+def test_columns_of_csv_tables(written, pan, domains, domain_figures):
     described_here = {
         path: rows for path, rows in COLUMNS.items() if path.endswith(".csv") and rows
     }
-    made = written.csv | pan.csv | measured.csv | domain_figures
+    made = written.csv | pan.csv | domains.csv | domain_figures
     assert described_here.keys() == made.keys()
     for path, table in made.items():
         said = [row[0] for row in described_here[path]]
@@ -1074,9 +1184,21 @@ def test_tensors_of_the_maps(pan):
         assert (str(pan.maps[name].dtype), pan.maps[name].shape) == (kind, sizes), name
 
 
-def test_tensors_of_the_counts(counted):
-    said = TENSORS[f"{BY_DOMAIN}/record/counts.safetensors"]
-    shapes = {"G x U": (2, 10), "G": (2,)}
-    found = {row[0].format(module=counted.module): (row[1], shapes[row[2]]) for row in said}
-    names = counted.sums.names
-    assert found == {n: (str(counted.sums[n].dtype), counted.sums[n].shape) for n in names}
+def test_tensors_of_the_counts(domains):
+    layers = domains.sums.facts["layers"]
+    rows = for_modules(TENSORS[f"{BY_DOMAIN}/record/counts.safetensors"], layers)
+    sizes = {"G": len(domains.sums.facts["groups"])}
+    said = {}
+    for name, kind, shape, _ in rows:
+        units = sum(layers[name.partition(".")[2]])
+        said[name] = (kind, tuple((sizes | {"U": units})[n] for n in shape.split(" x ")))
+    names = domains.sums.names
+    assert said == {n: (str(domains.sums[n].dtype), domains.sums[n].shape) for n in names}
+
+
+def test_no_table_of_domains_is_empty(domains):
+    """Columns of a table without rows may have other types than those of a full one."""
+    read = {p: pq.read_table(t) for p, t in domains.parquet.items() if not hasattr(t, "columns")}
+    assert [path for path, table in (read | domains.csv).items() if not len(table)] == []
+    recorded = read[f"{BY_DOMAIN}/record/exclusions.parquet"]["reason"].to_pylist()
+    assert set(recorded) == {"fewer-tokens", "no-such-token"}
