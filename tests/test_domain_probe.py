@@ -1,5 +1,7 @@
 """Counting, budgets, the logit lens and deactivation, against plain loops over plain passes."""
 
+import copy
+
 import llava_next_world
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ import torch
 from conftest import n_hooks
 from PIL import Image
 
+from mmneurons.artifacts.counts import CountsWriter, merge_sample_counts, total_counts
 from mmneurons.interventions.deactivate import conditions, deactivated
 from mmneurons.interventions.replies import (
     OVER,
@@ -94,6 +97,62 @@ def test_counting_again_gives_the_same_whatever_stood_in_the_buffers(case):
     again = counter.count(pictures, prompts)
     for module in first.counts:
         assert torch.equal(first.counts[module], again.counts[module])
+
+
+@pytest.fixture(scope="module")
+def counted_samples(case):
+    """Seven samples, (group, picture, prompt), and what each has alone.
+
+    In double precision: the last digit of a pass hangs on the size of its batch, and no activation
+    is to lie so near zero that this digit decides.
+    """
+    model, pictures, prompts = copy.deepcopy(case[0]), case[1], case[2]
+    model.network.double()
+    rng = np.random.default_rng(6)
+    sizes = [(17, 50), (16, 16), (33, 29), (50, 20)]
+    pixels = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for w, h in sizes]
+    pictures = [*pictures, *map(Image.fromarray, pixels)]
+    samples = {
+        f"s{n}": ("xyz"[n % 3], picture, prompts[n * n % 3]) for n, picture in enumerate(pictures)
+    }
+    return model, samples, {s: counted_alone(model, *own[1:]) for s, own in samples.items()}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_any_batches_and_order_give_the_same_counts(counted_samples, tmp_path, batch, seed):
+    """From the model to the sums: of samples and of groups, kept in one to three shards."""
+    model, samples, alone = counted_samples
+    rng = np.random.default_rng([batch, seed])
+    order = [list(samples)[i] for i in rng.permutation(len(samples))]
+    batches = [order[start : start + batch] for start in range(0, len(order), batch)]
+    counter, by_group = ActivationCounter(model), GroupCounts()
+    shards = [tmp_path / f"{shard}.parquet" for shard in range(1 + seed % 3)]
+    for shard, path in enumerate(shards):
+        with CountsWriter(path, counter.layers, {"groups": list("xyz")}) as writer:
+            for ids in batches[shard :: len(shards)]:
+                groups, pictures, prompts = zip(*(samples[s] for s in ids), strict=True)
+                found = counter.count(pictures, prompts)
+                for row, sample in enumerate(ids):
+                    counts, tokens = alone[sample]
+                    assert {m: int(n[row]) for m, n in found.tokens.items()} == tokens
+                    assert {m: c[row].tolist() for m, c in found.counts.items()} == counts
+                writer.add(ids, groups, [1] * len(ids), found.tokens, found.counts)
+                by_group.add(groups, found)
+    merge_sample_counts(shards, tmp_path / "merged.parquet", list(samples))
+    total = total_counts(tmp_path / "merged.parquet", list("xyz"))
+    for place, group in enumerate("xyz"):
+        own = [alone[s] for s, (of, _, _) in samples.items() if of == group]
+        for module in counter.layers:
+            summed = np.sum([counts[module] for counts, _ in own], axis=0)
+            assert total.counts[module][place].tolist() == summed.tolist()
+            assert total.tokens[module][place] == sum(tokens[module] for _, tokens in own)
+    with CountsWriter(tmp_path / "groups.parquet", counter.layers) as writer:
+        writer.add(*by_group.rows())
+    again = total_counts(tmp_path / "groups.parquet", list("xyz"))
+    for one, other in ((total.counts, again.counts), (total.tokens, again.tokens)):
+        assert all(np.array_equal(one[module], other[module]) for module in counter.layers)
+    assert total.n_samples.tolist() == again.n_samples.tolist() == [3, 2, 2]
 
 
 def test_embeddings_are_the_towers_pooled_states(case):
