@@ -1,5 +1,7 @@
 """The tiny LLaVA-NeXT: its lessons are right, and its trainings run from drawing to a directory."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import llava_next_world
@@ -15,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from mmneurons.models.captions import fill_prompt
 from mmneurons.models.llava_next import LlavaNext
 from mmneurons.models.questions import question_prompt
+from mmneurons.models.registry import load_model, read_registry
 from mmneurons.world import grammar, lessons, pmc_vqa, rsvqa, train_llava_next
 from mmneurons.world.doc_vqa import draw_doc_vqa
 from mmneurons.world.lessons import ATTRIBUTES, DRAWN, Exchange
@@ -687,3 +690,39 @@ def test_a_trained_model_is_saved_and_loaded(name, request, wordings, tmp_path):
     for domain in ("pmc_vqa", "lingo_qa"):
         asked = evaluate_questions(again, domain, 4, 3, wordings[0].prompt)
         assert asked == evaluate_questions(model, domain, 4, 3, wordings[0].prompt)
+
+
+# The models that ship.
+
+
+@pytest.fixture(scope="module", params=["llava-next-world", "llava-next-large-world"])
+def shipped(request):
+    """A model that ships, and what was measured at its training."""
+    entry = read_registry(REPOSITORY / "resources/models.yaml")[request.param]
+    folder = REPOSITORY / entry.path
+    facts = json.loads((folder / "training.json").read_text())
+    return load_model(replace(entry, path=folder), "cpu", "float32"), facts
+
+
+def three_errors(share, n):
+    """Three standard errors of a share of n."""
+    return 3 * (share * (1 - share) / n) ** 0.5
+
+
+def test_shipped_models_name_objects_of_new_pictures(shipped, wordings):
+    model, facts = shipped
+    found = evaluate(model, wordings[0].caption, 40, 78, "An image of")
+    for measure in ("recall", "precision"):
+        reported = facts["new_pictures"][measure]
+        # Forty pictures have about 80 objects.
+        assert found[measure] >= reported - three_errors(reported, 80) - 0.01
+        assert found[measure] > 0.5
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_shipped_models_answer_better_than_the_most_frequent_answer(shipped, wordings, domain):
+    model, facts = shipped
+    found = evaluate_questions(model, domain, 100, 79, wordings[0].prompt)
+    reported = facts["new_questions"][domain]["accuracy"]
+    assert found["accuracy"] >= reported - three_errors(reported, 100) - 0.01
+    assert found["accuracy"] > found["majority"] + 0.1
