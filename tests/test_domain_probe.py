@@ -264,9 +264,10 @@ def test_cases_are_followed_on_the_first_question_of_their_domain(case):
     assert [(m["sample_id"], m["reason"]) for m in missing] == [("w", "no-such-token")]
     assert "figure10" in missing[0]["detail"]
     encoded = model.encode(model.embed_pictures(pictures, prompts), prompts)
-    second = int(torch.nonzero(encoded.image_mask[0])[1])
+    start = int((encoded.mask[0] == 0).sum())
+    second = int(torch.nonzero(encoded.image_mask[0])[1]) - start
     places = {r["position"].split(" of ")[0]: r["place"] for r in lens if r["item"] == "figure6"}
-    assert places == {"image token 2": second, "last text token": encoded.prompt_end - 1}
+    assert places == {"image token 2": second, "last text token": encoded.prompt_end - 1 - start}
 
 
 # --------------------------------------------------------------------------------- deactivation

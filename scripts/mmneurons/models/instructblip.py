@@ -56,6 +56,7 @@ class InstructBlip(MultimodalModel):
         super().__init__(network, tokenizer, device)
         self.qformer_tokenizer = qformer_tokenizer
         self.image_processor = image_processor
+        self._read: tuple[tuple[str, ...], torch.Tensor, torch.Tensor] | None = None
 
     @classmethod
     def load(cls, path: Path, device: str | torch.device, dtype: torch.dtype) -> InstructBlip:
@@ -248,15 +249,19 @@ class InstructBlip(MultimodalModel):
         prompts = [prompt] * n_pictures if isinstance(prompt, str) else list(prompt)
         if len(prompts) != n_pictures:
             raise ValueError("pictures and prompts differ in number")
-        text = self.qformer_tokenizer(
-            prompts, padding=True, padding_side="right", return_tensors="pt"
-        ).to(self.device)
-        longest = self.network.config.qformer_config.max_position_embeddings
-        if text.input_ids.shape[1] > longest:
-            raise ValueError(
-                f"the prompt has {text.input_ids.shape[1]} tokens, the Q-Former reads {longest}"
-            )
-        return text.input_ids.long(), text.attention_mask.long()
+        # A pass and what counts its positions ask for the same prompts one after the other.
+        if self._read is None or self._read[0] != tuple(prompts):
+            text = self.qformer_tokenizer(
+                prompts, padding=True, padding_side="right", return_tensors="pt"
+            ).to(self.device)
+            longest = self.network.config.qformer_config.max_position_embeddings
+            if text.input_ids.shape[1] > longest:
+                raise ValueError(
+                    f"the prompt has {text.input_ids.shape[1]} tokens, the Q-Former reads {longest}"
+                )
+            ids, mask = text.input_ids.long(), text.attention_mask.long()
+            self._read = tuple(prompts), ids, mask
+        return self._read[1:]
 
 
 @contextmanager
