@@ -47,6 +47,7 @@ include: "rules/evaluate_domains.smk"
 include: "rules/draw_two_stage.smk"
 include: "rules/draw_pan.smk"
 include: "rules/draw_mmneuron.smk"
+include: "rules/share.smk"
 
 
 rule demo:
