@@ -39,7 +39,6 @@ from mmneurons.sharing.records import Record, upstream
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX, _MODE = 3, 0o100644
-_LEVEL = 6
 _CHUNK = 2**20
 
 
@@ -141,18 +140,14 @@ def _write(
     path: str | Path, manifest: Manifest, files: Mapping[str, Path], members: Mapping[str, bytes]
 ) -> None:
     """The archive: the manifest first, then what it lists, in the order of names."""
-    with (
-        atomic(path) as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
-    ):
-        archive.writestr(_member(NAME), manifest.to_json(), zipfile.ZIP_DEFLATED, _LEVEL)
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        archive.writestr(_member(NAME), manifest.to_json())
         for name, entry in manifest.files.items():
             if name in members:
-                archive.writestr(_member(name), members[name], zipfile.ZIP_DEFLATED, _LEVEL)
+                archive.writestr(_member(name), members[name])
                 continue
             info = _member(name)
-            info.compress_type, info.file_size = zipfile.ZIP_DEFLATED, entry.size
-            info.compress_level = _LEVEL
+            info.file_size = entry.size  # so that very large files get the fields they need
             with open(files[name], "rb") as source, archive.open(info, "w") as target:
                 while chunk := source.read(_CHUNK):
                     target.write(chunk)
@@ -161,6 +156,7 @@ def _write(
 def _member(name: str) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(name, _DATE)
     info.create_system, info.external_attr = _UNIX, _MODE << 16
+    info.compress_type = zipfile.ZIP_DEFLATED  # at zlib's usual level
     return info
 
 
