@@ -10,94 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
-from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
+from smoke_run import REPOSITORY, SMOKE, changed, copy_repository, overlay, planned, snakemake
 
-REPOSITORY = Path(__file__).parents[1]
-SMOKE = ["--configfile", "presets/smoke.yaml"]  # after the targets: it takes all that follow
 RESULTS = "results/smoke/coco-world/minigpt4-world"
 PAN = "results/smoke/sbu-world/llava-world"
-
-
-def snakemake(folder, *arguments, check=True):
-    """Run Snakemake in a copy of the repository; its whole output as text."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    environment.pop("PYTHONPATH", None)
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=500,
-    )
-    assert not check or done.returncode == 0, done.stdout[-6000:]
-    return done.stdout
-
-
-def planned(folder, *arguments):
-    """Numbers of jobs by rule that a dry run announces; empty where there is nothing to do."""
-    text = snakemake(folder, "--dry-run", *arguments)
-    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", text, re.MULTILINE | re.DOTALL)
-    if table is None:
-        assert "Nothing to be done" in text, text[-3000:]
-        return {}
-    rows = (line.split() for line in table[1].splitlines())
-    targets = {"all", "two_stage", "pan", "demo"}
-    return {name: int(count) for name, count in rows if name not in targets}
-
-
-def copy_repository(folder):
-    """The files that git would put into a commit now."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=REPOSITORY,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    for name in filter(None, listed.split("\0")):
-        if (REPOSITORY / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, folder / name)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """A copy of the repository in which the smoke preset's `all` has run."""
-    folder = copy_repository(tmp_path_factory.mktemp("workflow"))
-    snakemake(folder, "all", *SMOKE)
-    return folder
-
-
-@contextmanager
-def changed(folder, name, change):
-    """A file with its text changed, for the length of a test."""
-    path = folder / name
-    text, state = path.read_text(), path.stat()
-    path.write_text(change(text))
-    assert path.read_text() != text
-    try:
-        yield
-    finally:
-        path.write_text(text)
-        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-
-
-def overlay(folder, settings):
-    """Arguments that lay settings over the smoke preset."""
-    path = folder / "overlay.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return [*SMOKE, "overlay.yaml"]
-
-
 RECORDING = {"draw_world_coco", "choose_samples", "inpaint_objects", "caption_pictures"}
 RECORDING |= {"keep_valid_samples", "record_two_stage", "merge_records", "record_gradcam"}
 
