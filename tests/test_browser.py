@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import browser_world as world
@@ -222,6 +223,20 @@ def test_a_method_that_does_not_have_a_neuron_is_named_with_what_it_recorded(mad
         assert len({r[0] for r in own["ranks"]}) == len(own["ranks"])
 
 
+def test_nothing_found_and_nothing_tested_makes_a_site_all_the_same(made, tmp_path):
+    _, parts, tokens, _ = made
+    empty = [
+        replace(part, found=part.found.iloc[:0], effects=part.effects.iloc[:0]) for part in parts
+    ]
+    write_site(tmp_path / "none", "run", empty, tokens)
+    index = read_chunk(tmp_path / "none" / "data" / "index.js")
+    assert [model["neurons"] for model in index["models"]] == [0, 0]
+    untested = [replace(part, effects=part.effects.iloc[:0]) for part in parts]
+    write_site(tmp_path / "untested", "run", untested, tokens)
+    details = read_chunk(tmp_path / "untested" / "data" / "neurons0-0.js")
+    assert details and all(own["effects"] == [] for own in details)
+
+
 # ------------------------------------------------------------------------------ a picture's page
 
 
@@ -258,7 +273,7 @@ def test_patches_name_the_most_active_neurons_with_a_page(made):
             (sample,) = view["samples"]
             maps = part.maps[sample["id"]]
             low, high = patches["scale"]
-            places = np.frombuffer(base64.b64decode(patches["places"]), "<u2")
+            places = np.frombuffer(base64.b64decode(patches["places"]), np.uint8)
             values = np.frombuffer(base64.b64decode(patches["values"]), np.uint8)
             most = patches["most"]
             found = low + values.reshape(-1, most) / 255 * (high - low)
@@ -274,6 +289,7 @@ def test_best_at_patches():
     values = np.array([[1.0, 9.0], [5.0, 2.0], [3.0, 4.0]])
     places, best = best_at_patches(values, 2)
     assert places.tolist() == [[1, 2], [0, 2]] and best.tolist() == [[5.0, 3.0], [9.0, 4.0]]
+    assert base64.b64decode(packed_places(np.array([1, 255]))) == b"\x01\xff"
     assert base64.b64decode(packed_places(np.array([1, 258]))) == b"\x01\x00\x02\x01"
 
 

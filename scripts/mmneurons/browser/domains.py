@@ -65,10 +65,11 @@ def domains_part(
                 "score: entropy of the unit's activation probabilities over domains, in nats; the "
                 "lower, the more specific. Random neurons are drawn from the same layers; they are "
                 "not kept one by one",
+                counted="domains",
             )
         ],
         found=found,
-        views=_views(questions, read_table(inputs["answers"][0]), roots, pictures),
+        views=_views(questions, read_table(inputs["answers"][0]), datasets, roots, pictures),
         group_of=dict(zip(questions["sample_id"], questions["group"], strict=True)),
         effects=_effects(tables, method),
         measures=MEASURES,
@@ -83,7 +84,11 @@ def domains_part(
 
 
 def _views(
-    questions: pd.DataFrame, answers: pd.DataFrame, roots: Mapping[str, str], pictures: int
+    questions: pd.DataFrame,
+    answers: pd.DataFrame,
+    datasets: Mapping[str, str],
+    roots: Mapping[str, str],
+    pictures: int,
 ) -> list[View]:
     replies = {sample: rows for sample, rows in answers.groupby("sample_id")}
     views = []
@@ -108,6 +113,7 @@ def _views(
                 text=[(row.question + options, row.sample_id)],
                 samples=[row.sample_id],
                 details=details,
+                data=datasets[row.group],
             )
         )
     return views

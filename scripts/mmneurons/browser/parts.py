@@ -25,7 +25,7 @@ class Method:
     """A way of finding neurons, such as "two_stage/auto".
 
     label: its name for readers. note: what its rank and score are, in a sentence. site: where
-    activations are read, "" where that is not a choice.
+    activations are read, "" where that is not a choice. counted: what its neurons are found for.
     """
 
     key: str
@@ -33,6 +33,7 @@ class Method:
     note: str
     site: str = ""
     ranked: bool = True
+    counted: str = "samples"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class View:
     picture: name of the picture, the same in every model. heading: what readers call it. text:
     (piece, sample_id or "") of the caption or question, in order. samples: its samples in order.
     others: further pictures and their captions, such as the inpainted one. details: (name, text)
-    shown beside it, for instance replies.
+    shown beside it, for instance replies. data: label of its data, where a part has several.
     """
 
     picture: str
@@ -65,6 +66,7 @@ class View:
     samples: Sequence[str]
     others: Sequence[tuple[Shown, str]] = ()
     details: Sequence[tuple[str, str]] = ()
+    data: str = ""
 
 
 @dataclass(frozen=True)

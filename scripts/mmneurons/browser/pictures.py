@@ -16,6 +16,8 @@ from mmneurons.browser.parts import Shown
 QUALITY = 72
 SMALLEST = 64
 """Pixels of the longest side below which a picture shows nothing any more."""
+PROBED = 64
+"""Pictures that are encoded to find a side at which all of them fit."""
 
 
 class Pictures:
@@ -39,6 +41,7 @@ class Pictures:
         All together take at most `most_bytes`, for which the side is made smaller where it has to
         be, down to SMALLEST.
         """
+        side = self._likely_side(side, most_bytes)
         while True:
             total = 0
             for name, shown in self._asked.items():
@@ -50,7 +53,18 @@ class Pictures:
                     break
             else:
                 return side
-            side = max(SMALLEST, side * 4 // 5)
+            side = max(SMALLEST, side * 19 // 20)
+
+    def _likely_side(self, side: int, most_bytes: int) -> int:
+        """The side at which some of the pictures, spread evenly, weigh their part of the bytes."""
+        asked = list(self._asked.values())
+        some = [shown.read() for shown in asked[:: max(1, len(asked) // PROBED)]]
+        while side > SMALLEST and some:
+            weight = sum(len(encoded(picture, side)) for picture in some) / len(some)
+            if weight * len(asked) <= most_bytes:
+                break
+            side = max(SMALLEST, side * 9 // 10)
+        return side
 
 
 def encoded(picture: Image.Image, side: int) -> bytes:
@@ -88,5 +102,7 @@ def best_at_patches(values: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarr
 
 
 def packed_places(places: np.ndarray) -> str:
-    """Whole numbers below 65,536 as base64, two bytes each, the lower byte first."""
-    return base64.b64encode(np.asarray(places).astype("<u2").tobytes()).decode("ascii")
+    """Whole numbers as base64: a byte each where all are below 256, else two, the lower first."""
+    wide = np.max(places, initial=0) > 255
+    kept = np.asarray(places).astype("<u2" if wide else "u1")
+    return base64.b64encode(kept.tobytes()).decode("ascii")

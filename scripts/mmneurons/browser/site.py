@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,7 @@ def write_site(
     neurons: int = 1000,
     pictures: int = 8,
     side: int = 256,
-    megabytes: float = 30,
+    megabytes: float = 20,
     notes: Sequence[str] = (),
 ) -> None:
     """Write the whole browser of a run into an empty or new folder.
@@ -75,6 +75,12 @@ def shown_neurons(found: pd.DataFrame, most: int) -> list[Where]:
     chosen = order.head(most).sort_values(NEURON, kind="stable")
     rows = chosen[NEURON].itertuples(index=False, name=None)
     return [(str(module), int(layer), int(unit)) for module, layer, unit in rows]
+
+
+def among(table: pd.DataFrame, neurons: Container[Where]) -> np.ndarray:
+    """Whether each row's neuron is one of `neurons`."""
+    rows = table[NEURON].itertuples(index=False, name=None)
+    return np.array([where in neurons for where in rows], dtype=bool)
 
 
 class _Site:
@@ -191,6 +197,7 @@ class _Site:
             "label": found.label,
             "note": found.note,
             "site": found.site,
+            "counted": found.counted,
             "ranked": found.ranked,
             "colour": COLOURS.get(key.split("/")[0], OTHER_COLOUR),
         }
@@ -320,9 +327,7 @@ class _Site:
         samples = part.found.groupby("method")["sample_id"].nunique()
         kept = part.found.groupby(["method", "sample_id"]).size().groupby("method").max()
         of_neuron: dict[Where, dict[str, list]] = {}
-        mine = part.found[
-            [w in place for w in part.found[NEURON].itertuples(index=False, name=None)]
-        ]
+        mine = part.found[among(part.found, place)]
         best = mine.sort_values(["rank", "sample_id"], kind="stable")
         best = best.groupby([*NEURON, "method"], sort=False)
         table = best.first().assign(n=best["sample_id"].nunique()).reset_index()
@@ -366,7 +371,7 @@ class _Site:
         place = self.place[part.model]
         joined = part.found.merge(part.effects, on=["method", "key"])
         joined = joined[(joined["rank"] < joined["best"]) & (joined["rank"] >= 0)]
-        joined = joined[[w in place for w in joined[NEURON].itertuples(index=False, name=None)]]
+        joined = joined[among(joined, place)]
         found: dict[Where, list] = {}
         keys = [*NEURON, "method", "group", "measure"]
         table = joined.groupby(keys, sort=True).agg(
@@ -471,7 +476,7 @@ class _Site:
         return {
             "model": self.models.index(part.model),
             "paper": part.paper,
-            "data": part.data,
+            "data": view.data or part.data,
             "heading": view.heading,
             "file": self.pictures.file(view.shown),
             "alt": view.shown.alt,
@@ -536,7 +541,8 @@ class _Site:
             "neurons": used.tolist(),
             "n": len(neurons),
             "most": best.shape[1],
-            "places": packed_places(places.reshape(best.shape)),
+            # With one neuron there is nothing to tell apart.
+            "places": packed_places(places.reshape(best.shape)) if len(used) > 1 else None,
             "values": packed(most, low, high),
             "scale": [low, high],
         }

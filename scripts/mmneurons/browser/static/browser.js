@@ -44,8 +44,11 @@
     return bytes;
   }
 
-  function unpackPlaces(text) {
+  /* n whole numbers, of one byte each or of two; all 0 where there is no text. */
+  function unpackPlaces(text, n) {
+    if (!text) return new Uint8Array(n);
     const bytes = unpack(text);
+    if (bytes.length === n) return bytes;
     const places = new Uint16Array(bytes.length / 2);
     for (let i = 0; i < places.length; i++) places[i] = bytes[2 * i] | (bytes[2 * i + 1] << 8);
     return places;
@@ -503,8 +506,9 @@
     next.csv = () => [["method", "module", "layer", "unit", "samples"], ...here.units.map(([mod, layer, unit, n]) => [key, m.modules[mod].name, layer, unit, n])];
     const at = index.methods.findIndex((own) => own.key === key);
     const most = Math.max(1, ...here.units.map((u) => u[3]));
+    const counted = at < 0 ? "samples" : index.methods[at].counted;
     const readout = el("p", { class: "readout", "aria-live": "polite" }, "Point at a unit, or move over the map with the arrow keys; a click or Enter opens its page.");
-    const maps = m.modules.map((module, number_) => unitMap(model, number_, here.units.filter((u) => u[0] === number_), most, readout));
+    const maps = m.modules.map((module, number_) => unitMap(model, number_, here.units.filter((u) => u[0] === number_), most, readout, counted));
     const rows = [];
     m.modules.forEach((module) => module.units.forEach((units, layer) => {
       const found = ((m.layers[key] || {})[module.name] || [])[layer] || 0;
@@ -512,10 +516,10 @@
     }));
     return [
       el("p", { class: "crumb" }, el("a", { href: "#/" }, "Overview"), " / ", m.label.split(" (")[0]),
-      head(m.label, el("p", { class: "lead" }, "Every layer and unit. Coloured are the units that the method finds, by the number of samples in which they are among its " + index.best + " best.")),
+      head(m.label, el("p", { class: "lead" }, "Every layer and unit. Coloured are the units that the method finds, by the number of " + counted + " in which they are among its " + index.best + " best.")),
       el("div", { class: "row" },
         select("Method", keys.map((k) => [k, index.methods.find((own) => own.key === k).label]), key, (value) => go(link(["model", m.name], { method: value }))),
-        legend(1, most, "samples"),
+        legend(1, most, counted),
         el("a", { class: "button", href: link(["table"], { model: m.name, method: key }) }, "These in the table")),
       at >= 0 && index.methods[at].note ? el("p", { class: "faint" }, index.methods[at].note + ".") : null,
       here.n > here.units.length ? el("p", { class: "note" }, "Shown are the " + number(here.units.length) + " units of most samples, of " + number(here.n) + ".") : null,
@@ -523,7 +527,7 @@
       el("section", { class: "card" }, el("h2", null, "By layer"), rows.length ? table(["module", "layer", "units", "neurons found", ""], rows) : el("p", null, "This method found no neuron."))];
   }
 
-  function unitMap(model, module, units, most, readout) {
+  function unitMap(model, module, units, most, readout, counted) {
     const own = index.models[model].modules[module];
     const columns = Math.max(1, ...own.units), layers = own.units.length;
     const bins = Math.min(columns, 1536);
@@ -557,7 +561,7 @@
       const tokens = place >= 0 ? rows.neurons.tokens[place] : null;
       put(readout,
         place >= 0 ? el("a", { href: neuronLink(model, where) }, neuronName(model, where)) : neuronName(model, where) + " (no page)",
-        " in " + plural(cell[1], "sample") + " ", tokens ? tokenList(tokens, 5) : "");
+        " in " + plural(cell[1], counted.slice(0, -1)) + " ", tokens ? tokenList(tokens, 5) : "");
       return place >= 0 ? neuronLink(model, where) : null;
     }
     function nearest(event) {
@@ -744,10 +748,10 @@
       el("div", { class: "two" },
         el("section", { class: "card" }, el("h2", null, "Words it raises"), tokenBars(own.tokens, path[1], m)),
         el("section", { class: "card" }, el("h2", null, "Rank under each method"),
-          ranks.length ? table(["method", "best rank", "for", "score", "samples"], ranks.map((r) => [
+          ranks.length ? table(["method", "best rank", "for", "score", "found in"], ranks.map((r) => [
             methodLabel(r[0]), r[1] === null ? "drawn" : number(r[1]),
             r[3] === null ? r[2] : el("a", { href: "#/picture/" + r[3] + "?model=" + encodeURIComponent(m.name) }, r[2]),
-            r[6] === null ? "–" : number(r[6]), number(r[4]) + " of " + number(r[5])])) : null,
+            r[6] === null ? "–" : number(r[6]), number(r[4]) + " of " + number(r[5]) + " " + index.methods[r[0]].counted])) : null,
           never.length ? el("p", { class: "faint" }, "Not among the neurons recorded by: " + never.map((r) => index.methods[r[0]].label + " (" + (r[7] === 0 ? "none recorded" : "at most " + number(r[7]) + " a sample") + ")").join("; ") + ".") : null)),
       el("section", { class: "card" }, el("h2", null, "Effect of changing neurons, beside random ones"), effects(own.effects)),
       parts.some((part) => part.maps) ? el("div", { class: "row sticky" }, modeChoice(redraw)) : null,
@@ -889,7 +893,7 @@
     /* Patches: hover, or focus and arrow keys. */
     const p = view.patches;
     let places = null, values = null, cell = [0, 0], pinned = false;
-    if (p) { places = unpackPlaces(p.places); values = unpack(p.values); }
+    if (p) { values = unpack(p.values); places = unpackPlaces(p.places, values.length); }
     function tellPatch(row, column) {
       cell = [row, column];
       const [rows_, columns] = view.grid;
@@ -969,7 +973,7 @@
     }
     if (!rows.length) return el("p", { class: "none" }, "No neuron was found.");
     return el("ul", { class: "profilegrid" }, rows.map(([model, k, module]) => el("li", null, layerBars(model, index.methods[k].key, module),
-      el("span", { class: "small" }, parts.length > 1 ? el("strong", null, index.models[model].label.split(" (")[0] + " ") : null, methodLabel(k), module === "language" ? null : ", " + module))));
+      el("span", { class: "small" }, parts.length > 1 ? el("strong", null, index.models[model].label.split(" (")[0] + " ") : null, methodLabel(k), index.models[model].modules.length > 1 ? ", " + module : null))));
   }
 
   function overlapTable(part) {
