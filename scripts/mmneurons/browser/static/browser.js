@@ -108,7 +108,7 @@
   }
 
   const percent = (value) =>
-    value === null || value === undefined ? "–" : (100 * value).toFixed(value && value < 0.1 ? 1 : 0) + " %";
+    value === null || value === undefined ? "–" : (value < 0.1 ? String(Number((100 * value).toPrecision(2))) : (100 * value).toFixed(0)) + " %";
 
   const plural = (n, one, more) => number(n) + " " + (n === 1 ? one : more || one + "s");
 
@@ -751,7 +751,7 @@
           ranks.length ? table(["method", "best rank", "for", "score", "found in"], ranks.map((r) => [
             methodLabel(r[0]), r[1] === null ? "drawn" : number(r[1]),
             r[3] === null ? r[2] : el("a", { href: "#/picture/" + r[3] + "?model=" + encodeURIComponent(m.name) }, r[2]),
-            r[6] === null ? "–" : number(r[6]), number(r[4]) + " of " + number(r[5]) + " " + index.methods[r[0]].counted])) : null,
+            r[6] === null ? "–" : number(r[6]), number(r[4]) + " of " + number(r[5]) + (index.methods[r[0]].counted === "samples" ? "" : " " + index.methods[r[0]].counted)])) : null,
           never.length ? el("p", { class: "faint" }, "Not among the neurons recorded by: " + never.map((r) => index.methods[r[0]].label + " (" + (r[7] === 0 ? "none recorded" : "at most " + number(r[7]) + " a sample") + ")").join("; ") + ".") : null)),
       el("section", { class: "card" }, el("h2", null, "Effect of changing neurons, beside random ones"), effects(own.effects)),
       parts.some((part) => part.maps) ? el("div", { class: "row sticky" }, modeChoice(redraw)) : null,
