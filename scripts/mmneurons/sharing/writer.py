@@ -98,7 +98,8 @@ def write_bundle(root: Path, path: str | Path, subject: Subject) -> Manifest:
     about = _about(subject, files)
     kept = {name: record for name, record in records.items() if name in files or name in folders}
     texts = {
-        CONFIG: yaml.safe_dump(_plain(subject.config), sort_keys=True, allow_unicode=True),
+        # In the order of the run: parameters are compared as they are written.
+        CONFIG: yaml.safe_dump(_plain(subject.config), sort_keys=False, allow_unicode=True),
         PROVENANCE: json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False) + "\n",
         WORKFLOW: (root / subject.workflow).read_text(encoding="utf-8"),
     }
