@@ -4,12 +4,14 @@ One run of the smoke preset, in a copy of the repository, serves all tests; each
 a dry run and taken back.
 """
 
+import html
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import pandas as pd
 import pytest
@@ -171,10 +173,28 @@ def test_thresholds_that_select_nothing_are_listed(finished, tmp_path):
     assert excluded["detail"].str.contains("manual").all()
 
 
-def test_report_holds_the_figures(finished):
+def test_report_holds_every_figure_with_its_caption(finished):
     report = finished / "report.zip"
     snakemake(finished, "all", "--report", str(report), *SMOKE)
-    assert report.stat().st_size > 100_000
+    with zipfile.ZipFile(report) as archive:
+        (page,) = [name for name in archive.namelist() if name.endswith("report.html")]
+        text = archive.read(page).decode()
+
+    def variable(name):
+        return json.JSONDecoder().raw_decode("{" + text.split(f"var {name} = {{", 1)[1])[0]
+
+    shown = variable("results")
+    figures = finished / "results/smoke/figures"
+    drawn = [path for path in figures.rglob("*") if path.suffix in (".svg", ".md")]
+    for path in drawn:
+        caption = shown[str(path.relative_to(finished))]["caption"]
+        captions = REPOSITORY / "resources/captions" / path.parent.name
+        title = (captions / f"{path.stem}.rst").read_text().split("\n")[0]
+        assert title.split("'")[0] in html.unescape(caption), path.name
+        assert "of the embedded world" in caption and "left out" in caption, path.name
+        assert "{{" not in caption
+    assert len(drawn) >= 51
+    assert len([name for name in variable("categories") if "et al." in name or "Sato" in name]) == 3
 
 
 def test_facts_name_model_and_site(finished):
