@@ -47,6 +47,8 @@ include: "rules/evaluate_domains.smk"
 include: "rules/draw_two_stage.smk"
 include: "rules/draw_pan.smk"
 include: "rules/draw_mmneuron.smk"
+include: "rules/browser.smk"
+include: "rules/share.smk"
 
 
 rule demo:
@@ -78,8 +80,9 @@ rule mmneuron:
 
 
 rule all:
-    # Everything of every paper.
+    # Everything of every paper, and the browser of its neurons.
     input:
         rules.two_stage.input,
         rules.pan.input,
         rules.mmneuron.input,
+        rules.browser.output,

@@ -85,7 +85,9 @@ def question_annotations(wildcards):
 
 
 def dataset_row(wildcards):
-    return DATASETS[wildcards.dataset]
+    """The dataset's row, without what only sharing asks."""
+    row = DATASETS[wildcards.dataset]
+    return {key: row[key] for key in row if key not in ("licence", "pictures")}
 
 
 def dataset_root(wildcards):

@@ -1,4 +1,4 @@
-"""A MiniGPT-4 small enough to be built in milliseconds, with a vocabulary of whole words.
+"""A finished small run for all tests, and a MiniGPT-4 that is built in milliseconds.
 
 Its weights are drawn at a scale at which attention, gates and biases all show in the output, so
 that a wrong bias, norm or position changes numbers visibly. torch is imported only where a test
@@ -8,6 +8,7 @@ asks for the model.
 import numpy as np
 import pytest
 from PIL import Image
+from smoke_run import SMOKE, copy_repository, snakemake
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 PROMPT_WORDS = (
@@ -108,6 +109,14 @@ def pictures():
         Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)
         for pixels, size in zip(coarse, sizes, strict=True)
     ]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A copy of the repository in which the smoke preset's `all` has run."""
+    folder = copy_repository(tmp_path_factory.mktemp("workflow"))
+    snakemake(folder, "all", *SMOKE)
+    return folder
 
 
 def n_hooks(network):

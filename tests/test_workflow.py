@@ -4,100 +4,21 @@ One run of the smoke preset, in a copy of the repository, serves all tests; each
 a dry run and taken back.
 """
 
+import html
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
-from pathlib import Path
+import zipfile
 
 import pandas as pd
 import pytest
-import yaml
+from smoke_run import REPOSITORY, SMOKE, changed, copy_repository, overlay, planned, snakemake
 
-REPOSITORY = Path(__file__).parents[1]
-SMOKE = ["--configfile", "presets/smoke.yaml"]  # after the targets: it takes all that follow
 RESULTS = "results/smoke/coco-world/minigpt4-world"
 PAN = "results/smoke/sbu-world/llava-world"
-
-
-def snakemake(folder, *arguments, check=True):
-    """Run Snakemake in a copy of the repository; its whole output as text."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    environment.pop("PYTHONPATH", None)
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=500,
-    )
-    assert not check or done.returncode == 0, done.stdout[-6000:]
-    return done.stdout
-
-
-def planned(folder, *arguments):
-    """Numbers of jobs by rule that a dry run announces; empty where there is nothing to do."""
-    text = snakemake(folder, "--dry-run", *arguments)
-    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", text, re.MULTILINE | re.DOTALL)
-    if table is None:
-        assert "Nothing to be done" in text, text[-3000:]
-        return {}
-    rows = (line.split() for line in table[1].splitlines())
-    targets = {"all", "two_stage", "pan", "demo"}
-    return {name: int(count) for name, count in rows if name not in targets}
-
-
-def copy_repository(folder):
-    """The files that git would put into a commit now."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=REPOSITORY,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    for name in filter(None, listed.split("\0")):
-        if (REPOSITORY / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, folder / name)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """A copy of the repository in which the smoke preset's `all` has run."""
-    folder = copy_repository(tmp_path_factory.mktemp("workflow"))
-    snakemake(folder, "all", *SMOKE)
-    return folder
-
-
-@contextmanager
-def changed(folder, name, change):
-    """A file with its text changed, for the length of a test."""
-    path = folder / name
-    text, state = path.read_text(), path.stat()
-    path.write_text(change(text))
-    assert path.read_text() != text
-    try:
-        yield
-    finally:
-        path.write_text(text)
-        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-
-
-def overlay(folder, settings):
-    """Arguments that lay settings over the smoke preset."""
-    path = folder / "overlay.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return [*SMOKE, "overlay.yaml"]
-
-
 RECORDING = {"draw_world_coco", "choose_samples", "inpaint_objects", "caption_pictures"}
 RECORDING |= {"keep_valid_samples", "record_two_stage", "merge_records", "record_gradcam"}
 
@@ -252,10 +173,28 @@ def test_thresholds_that_select_nothing_are_listed(finished, tmp_path):
     assert excluded["detail"].str.contains("manual").all()
 
 
-def test_report_holds_the_figures(finished):
+def test_report_holds_every_figure_with_its_caption(finished):
     report = finished / "report.zip"
     snakemake(finished, "all", "--report", str(report), *SMOKE)
-    assert report.stat().st_size > 100_000
+    with zipfile.ZipFile(report) as archive:
+        (page,) = [name for name in archive.namelist() if name.endswith("report.html")]
+        text = archive.read(page).decode()
+
+    def variable(name):
+        return json.JSONDecoder().raw_decode("{" + text.split(f"var {name} = {{", 1)[1])[0]
+
+    shown = variable("results")
+    figures = finished / "results/smoke/figures"
+    drawn = [path for path in figures.rglob("*") if path.suffix in (".svg", ".md")]
+    for path in drawn:
+        caption = shown[str(path.relative_to(finished))]["caption"]
+        captions = REPOSITORY / "resources/captions" / path.parent.name
+        title = (captions / f"{path.stem}.rst").read_text().split("\n")[0]
+        assert title.split("'")[0] in html.unescape(caption), path.name
+        assert "of the embedded world" in caption and "left out" in caption, path.name
+        assert "{{" not in caption
+    assert len(drawn) >= 51
+    assert len([name for name in variable("categories") if "et al." in name or "Sato" in name]) == 3
 
 
 def test_facts_name_model_and_site(finished):

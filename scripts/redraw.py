@@ -1,0 +1,130 @@
+"""Draw the figures and tables of a restored run that need no model, and name those that need one.
+
+    python scripts/redraw.py demo
+    python scripts/redraw.py demo --configfile mine.yaml
+
+The configuration is the restored run's, with the given files laid over it. What changed in it runs
+selection, measures and drawing again where that holds no model.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from mmneurons.sharing.manifest import CONFIG, NAME, BundleError, Manifest, file_entry
+
+ROOT = Path(__file__).parents[1]
+
+
+class PlanError(Exception):
+    """What the workflow says where it cannot plan."""
+
+
+def model_rules() -> set[str]:
+    """Rules that hold a model: those that ask for a GPU."""
+    found = set()
+    for path in sorted((ROOT / "rules").glob("*.smk")):
+        _, *parts = re.split(r"^rule (\w+):$", path.read_text(encoding="utf-8"), flags=re.M)
+        rules = zip(parts[::2], parts[1::2], strict=True)
+        found |= {name for name, text in rules if re.search(r"\bgpu=", text)}
+    return found
+
+
+def snakemake(configfiles: list[str], *arguments: str) -> list[str]:
+    """The command; targets come first, since several options take all words that follow."""
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    return [*command, "--configfile", *configfiles]
+
+
+def planned(targets: list[str], configfiles: list[str], *options: str) -> dict[str, tuple]:
+    """{file: (rule, whether it is to be made)} of all files on the way to the targets."""
+    command = snakemake(configfiles, *targets, "--summary", *options)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise PlanError(done.stderr.strip())
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    return {row[0]: (row[2], row[-1] == "update pending") for row in rows[1:] if len(row) == 6}
+
+
+def drawable(targets: list[str], configfiles: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Targets to draw, those that need a model first, and the rules that would hold one."""
+    plan = planned(targets, configfiles)
+    holding = model_rules()
+    held = {path: rule for path, (rule, pending) in plan.items() if pending and rule in holding}
+    if held:
+        free = planned(targets, configfiles, "--omit-from", *held)
+    else:
+        free = plan
+    pending = [path for path in targets if plan.get(path, ("", False))[1]]
+    return (
+        [path for path in pending if path in free],
+        [path for path in pending if path not in free],
+        sorted(set(held.values())),
+    )
+
+
+def missing_pictures(manifest: Manifest) -> dict[str, str]:
+    """Figures that show pictures that are neither in the bundle nor here, and whose they are."""
+    return {
+        figure: row["label"]
+        for row in manifest.withheld
+        if not (ROOT / row["root"]).is_dir()
+        for figure in row["figures"]
+    }
+
+
+def names(paths: list[str]) -> str:
+    """Figures and tables by name, such as two_stage/figure3, each once."""
+    stems = {"/".join(Path(path).with_suffix("").parts[-2:]) for path in paths}
+    return ", ".join(sorted(stems))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; its exit status."""
+    parser = argparse.ArgumentParser(
+        description="Draw what needs no model.",
+        epilog=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", help="name of a restored run")
+    parser.add_argument("--configfile", nargs="+", default=[], help="laid over the run's own")
+    parser.add_argument("--cores", default="2")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    given = parser.parse_args(arguments)
+    share = ROOT / "results" / given.run / "share"
+    if not (share / NAME).is_file():
+        print(f"{given.run} is not restored here: there is no {share / NAME}", file=sys.stderr)
+        return 1
+    configfiles = [str((share / CONFIG).relative_to(ROOT)), *given.configfile]
+    try:
+        manifest = Manifest.from_json((share / NAME).read_bytes())
+        unseen = missing_pictures(manifest)
+        wanted = [path for path in manifest.figures if names([path]) not in unseen]
+        now, later, rules = drawable(wanted, configfiles)
+    except (BundleError, PlanError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    for label in sorted(set(unseen.values())):
+        figures = ", ".join(sorted(name for name, whose in unseen.items() if whose == label))
+        print(f"Not drawn without the pictures of {label}: {figures}")
+    if later:
+        print(f"Not drawn, since a model is needed first ({', '.join(rules)}): {names(later)}")
+    print(f"{'To draw' if given.dry_run else 'Drawing'}: {names(now) or 'nothing'}", flush=True)
+    if given.dry_run:
+        return 0
+    if now:
+        quiet = ("--quiet", "host", "reason", "--show-failed-logs")
+        command = snakemake(configfiles, *now, "--cores", given.cores, *quiet)
+        status = subprocess.run(command, cwd=ROOT).returncode
+        if status:
+            return status
+    drawn = [path for path in wanted if path not in later and (ROOT / path).is_file()]
+    same = [p for p in drawn if file_entry(ROOT / p).sha256 == manifest.figures[p]]
+    print(f"{len(same)} of {len(drawn)} files have the bytes of those of the bundle's maker.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
