@@ -48,6 +48,7 @@ include: "rules/draw_two_stage.smk"
 include: "rules/draw_pan.smk"
 include: "rules/draw_mmneuron.smk"
 include: "rules/browser.smk"
+include: "rules/share_items.smk"
 include: "rules/share.smk"
 
 
