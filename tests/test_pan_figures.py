@@ -70,6 +70,10 @@ def test_the_source_counts_concepts_and_what_was_left_out_of_each_model(source, 
         "of a made-up world: nothing."
     )
     assert left_out_of_models(["A"], tables["exclusions"].iloc[:0]) == "A: nothing"
+    # Of one model nothing is said twice.
+    own = tables["exclusions"][tables["exclusions"]["model"] == BLIP]
+    said = "InstructBLIP of a made-up world: 1 no-picture, 1 not-generated, 1 placeholder"
+    assert left_out_of_models([BLIP], own) == said
     assert short_names(["LLaVA (7B)", "LLaVA (13B)"])["LLaVA (7B)"] == "LLaVA (7B)"
 
 

@@ -128,16 +128,17 @@ def left_out(exclusions: pd.DataFrame) -> str:
 
 
 def left_out_of_models(models: Sequence[str], exclusions: pd.DataFrame) -> str:
-    """Say what was left out of every model alike, and what else of each, by reason.
+    """Say what was left out of every model alike, where there are several, and what else of each.
 
-    exclusions: model, stage, sample_id, group, reason.
+    By reason. exclusions: model, stage, sample_id, group, reason.
     """
     columns = ["stage", "sample_id", "group", "reason"]
     rows = {
         model: set(own[columns].itertuples(index=False, name=None))
         for model, own in exclusions.groupby("model", observed=True)
     }
-    alike = set.intersection(*(rows.get(model, set()) for model in models))
+    several = len(models) > 1
+    alike = set.intersection(*(rows.get(model, set()) for model in models)) if several else set()
     parts = [("for every model", alike)] if alike else []
     parts += [(name, rows.get(model, set()) - alike) for model, name in short_names(models).items()]
     return "; ".join(f"{head}: {_reasons(found)}" for head, found in parts)

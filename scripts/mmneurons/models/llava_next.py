@@ -81,6 +81,10 @@ class LlavaNext(Llava):
     family = "llava_next"
     network: LlavaNextForConditionalGeneration
 
+    def __init__(self, *parts):
+        super().__init__(*parts)
+        self._layouts: dict[tuple[int, int], TileLayout] = {}
+
     @classmethod
     def load(cls, path: Path, device: str | torch.device, dtype: torch.dtype) -> LlavaNext:
         """Load what `save` wrote, or a checkpoint made for transformers.
@@ -153,6 +157,11 @@ class LlavaNext(Llava):
         As `unpad_image` of transformers: the padding is what the picture, scaled to fit, leaves
         free, rounded down on each side.
         """
+        if size not in self._layouts:
+            self._layouts[size] = self._layout(size)
+        return self._layouts[size]
+
+    def _layout(self, size: tuple[int, int]) -> TileLayout:
         width, height = size
         side, tile = self._side(), self.network.config.vision_config.image_size
         pinpoints = self.network.config.image_grid_pinpoints

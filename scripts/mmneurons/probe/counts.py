@@ -63,10 +63,10 @@ class ActivationCounter:
             if module not in counted:
                 counted[module] = _counted(owners[module], activations, batch)
                 weights, rows = counted[module]
-                tokens[module] = _by_row(weights.sum(dim=(1, 2)), rows, batch).long()
+                tokens[module] = _by_row(weights.sum(dim=2), rows)[:, 0].long()
             weights, rows = counted[module]
             active = torch.bmm(weights, self._active(activations))[:, 0]
-            found[module].append(_by_row(active, rows, batch))
+            found[module].append(_by_row(active, rows))
 
         before = [module for module in self.sites if module != "language"]
         for module in before:
@@ -105,19 +105,19 @@ def _counted(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """1 where a position is counted, `rows x 1 x positions`, and whose each row of the module is.
 
-    None stands for rows that are those of the batch.
+    The latter as 1 and 0, `batch x rows`; None stands for rows that are those of the batch.
     """
     if owners.dim() == 2:
         return (owners >= 0).float()[:, None], None
     weights = activations.new_ones(len(owners), 1, activations.shape[1], dtype=torch.float32)
-    return weights, None if len(owners) == batch else owners
+    if len(owners) == batch:
+        return weights, None
+    return weights, (owners == torch.arange(batch, device=owners.device)[:, None]).float()
 
 
-def _by_row(values: torch.Tensor, rows: torch.Tensor | None, batch: int) -> torch.Tensor:
-    """Values of the module's rows added up for each row of the batch."""
-    if rows is None:
-        return values
-    return values.new_zeros(batch, *values.shape[1:]).index_add_(0, rows, values)
+def _by_row(values: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+    """Values of the module's rows, `rows x n`, added up for each row of the batch."""
+    return values if rows is None else rows @ values
 
 
 @contextmanager
