@@ -8,9 +8,12 @@ selection, measures and drawing again where that holds no model.
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmneurons.sharing.manifest import CONFIG, NAME, BundleError, Manifest, file_entry
@@ -46,6 +49,31 @@ def planned(targets: list[str], configfiles: list[str], *options: str) -> dict[s
         raise PlanError(done.stderr.strip())
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     return {row[0]: (row[2], row[-1] == "update pending") for row in rows[1:] if len(row) == 6}
+
+
+@contextmanager
+def stand_ins(manifest: Manifest) -> Iterator[None]:
+    """Empty files in place of weights and data that are not here, while it is planned.
+
+    Without the files that a job reads, the workflow takes what the job once made for given, and
+    would not notice that another threshold asks for other captions under noise.
+    """
+    absent = [ROOT / name for name in manifest.sources if name.startswith("resources/")]
+    absent = [path for path in absent if not os.path.lexists(path)]
+    folders = []
+    try:
+        for path in absent:
+            folders += [parent for parent in path.parents if not parent.exists()]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            os.utime(path, (0, 0))  # older than everything that was made from it
+        yield
+    finally:
+        for path in absent:
+            path.unlink(missing_ok=True)
+        for folder in sorted(set(folders), key=lambda folder: -len(folder.parts)):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def drawable(targets: list[str], configfiles: list[str]) -> tuple[list[str], list[str], list[str]]:
@@ -102,7 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
         manifest = Manifest.from_json((share / NAME).read_bytes())
         unseen = missing_pictures(manifest)
         wanted = [path for path in manifest.figures if names([path]) not in unseen]
-        now, later, rules = drawable(wanted, configfiles)
+        with stand_ins(manifest):
+            now, later, rules = drawable(wanted, configfiles)
     except (BundleError, PlanError) as error:
         print(error, file=sys.stderr)
         return 1
