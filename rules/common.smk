@@ -12,7 +12,7 @@ import yaml
 sys.path.append(str(Path(workflow.basedir) / "scripts"))
 
 from mmneurons.artifacts import provenance
-from mmneurons.config import check_config
+from mmneurons.config import check_config, in_order
 from mmneurons.datasets.question_files import annotation_files
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
@@ -27,6 +27,7 @@ def registry(name):
 DATASETS, MODELS, PROMPTS = registry("datasets"), registry("models"), registry("prompts")
 ENCODERS, WORLD = registry("encoders"), registry("world")
 check_config(config, Path(workflow.basedir))
+config = in_order(config, Path(workflow.basedir))
 TWO_STAGE, PAN, MMNEURON = config["two_stage"], config["pan"], config["mmneuron"]
 DOMAINS = {domain: dataset for domain, dataset in MMNEURON["domains"].items() if dataset}
 DOMAIN_OF = {dataset: domain for domain, dataset in DOMAINS.items()}

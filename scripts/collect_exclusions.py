@@ -6,6 +6,7 @@ import pandas as pd
 
 from mmneurons.artifacts.tables import read_table, write_table
 from mmneurons.console import log_to
+from mmneurons.datasets.tables import EXCLUSION_COLUMNS
 
 log_to(snakemake.log[0])
 tables = [read_table(snakemake.input.prepare), read_table(snakemake.input.validity)]
@@ -19,5 +20,4 @@ for path in snakemake.input.thresholds:
             detail=f"the {variant} thresholds select no neuron at site {site}",
         )
     )
-columns = ["stage", "sample_id", "group", "reason", "detail"]
-write_table(pd.concat(tables, ignore_index=True)[columns], snakemake.output[0])
+write_table(pd.concat(tables, ignore_index=True)[list(EXCLUSION_COLUMNS)], snakemake.output[0])

@@ -4,7 +4,8 @@ import pandas as pd
 
 from mmneurons.artifacts.tables import read_facts, read_table, write_table
 from mmneurons.console import log_to
-from mmneurons.datasets.questions import EXCLUSION_COLUMNS, QUESTION_COLUMNS
+from mmneurons.datasets.questions import QUESTION_COLUMNS
+from mmneurons.datasets.tables import EXCLUSION_COLUMNS
 
 log_to(snakemake.log[0])
 files = snakemake.input

@@ -8,6 +8,7 @@ import torch
 from mmneurons.artifacts.tables import read_facts, read_table, write_table
 from mmneurons.console import log_to, progress
 from mmneurons.datasets.pictures import read_picture
+from mmneurons.datasets.tables import EXCLUSION_COLUMNS
 from mmneurons.interventions.edit import EditSettings
 from mmneurons.interventions.edited_captions import (
     EditTrial,
@@ -66,7 +67,5 @@ for plan in progress(plans[int(snakemake.wildcards.shard) :: p.shards], descript
 columns = ["edit_id", "sample_id", "source", "target", "kind", "method", "seed", "picture_id"]
 columns += ["role", "n_neurons", "n_unedited", "n_opposed", "beta", "caption_before", "caption"]
 write_table(pd.DataFrame(rows, columns=columns), snakemake.output.edits, read_facts(files.captions))
-left_out = pd.DataFrame(
-    [*unknown, *impossible], columns=["stage", "sample_id", "group", "reason", "detail"]
-)
+left_out = pd.DataFrame([*unknown, *impossible], columns=list(EXCLUSION_COLUMNS))
 write_table(left_out, snakemake.output.exclusions)

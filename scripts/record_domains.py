@@ -11,6 +11,7 @@ from mmneurons.artifacts.provenance import versions
 from mmneurons.artifacts.tables import read_facts, read_table, write_table
 from mmneurons.console import log_to, progress
 from mmneurons.datasets.pictures import read_question_picture
+from mmneurons.datasets.tables import EXCLUSION_COLUMNS
 from mmneurons.models.captions import shard_of
 from mmneurons.models.questions import question_prompt
 from mmneurons.models.registry import ModelEntry, load_model
@@ -99,7 +100,7 @@ columns = {
     "embeddings": ["sample_id", "group", "embedding"],
     "entropy": ENTROPY_COLUMNS,
     "lens": LENS_COLUMNS,
-    "exclusions": ["stage", "sample_id", "group", "reason", "detail"],
+    "exclusions": EXCLUSION_COLUMNS,
 }
 for name, names in columns.items():
     write_table(pd.DataFrame(rows[name], columns=list(names)), output[name], facts)

@@ -18,7 +18,7 @@ from mmneurons.interventions.replies import (
 )
 from mmneurons.methods.dape import same_layer_random
 from mmneurons.models.base import Decoding
-from mmneurons.models.captions import shard_of
+from mmneurons.models.captions import in_batches
 from mmneurons.models.questions import question_prompt
 from mmneurons.models.registry import ModelEntry, load_model
 from mmneurons.probe.counts import ActivationCounter
@@ -42,7 +42,7 @@ decoding = Decoding(seed=p.seed, **p.decoding)
 batches = [
     batch
     for _, table in questions.groupby("group", sort=False)
-    for batch in shard_of(list(table.itertuples()), p.compute["batch_size"], 0, 1)
+    for batch in in_batches(list(table.itertuples()), p.compute["batch_size"])
 ]
 replies, deviations = [], []
 for batch in progress(batches[int(snakemake.wildcards.shard) :: p.shards], description="replies"):

@@ -1,10 +1,8 @@
 """A small random LLaVA-NeXT with which several tests work."""
 
 import torch
-from test_llava import IDS, build_tokenizer
+from test_llava import IDS, build_tokenizer, small_configs, spread
 from transformers import (
-    CLIPVisionConfig,
-    LlamaConfig,
     LlavaNextConfig,
     LlavaNextForConditionalGeneration,
     LlavaNextImageProcessorPil,
@@ -18,31 +16,10 @@ PINPOINTS = [[16, 32], [32, 16], [32, 32]]
 
 
 def build(seed=0, **changes):
-    """4 x 4 patches a tile, three vision layers, two decoder layers; up to 2 x 2 tiles."""
+    """The small LLaVA of tests/test_llava.py with up to 2 x 2 tiles of 4 x 4 patches."""
     torch.manual_seed(seed)
-    vision = CLIPVisionConfig(
-        hidden_size=12, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
-        image_size=16, patch_size=4, projection_dim=8,
-    )  # fmt: skip
-    text = LlamaConfig(
-        vocab_size=len(IDS), hidden_size=16, intermediate_size=20, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512,
-        bos_token_id=1, eos_token_id=2, pad_token_id=3,
-    )  # fmt: skip
-    config = LlavaNextConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=IDS["<image>"],
-        image_grid_pinpoints=PINPOINTS,
-        **changes,
-    )
-    network = LlavaNextForConditionalGeneration(config)
-    with torch.no_grad():
-        for weight in network.parameters():
-            if weight.dim() > 1:
-                weight.normal_(std=1.5 / weight[0].numel() ** 0.5)
-            else:
-                weight.add_(0.2 * torch.randn(weight.shape))
+    config = LlavaNextConfig(**small_configs(), image_grid_pinpoints=PINPOINTS, **changes)
+    network = spread(LlavaNextForConditionalGeneration(config))
     square = {"height": 16, "width": 16}
     processor = LlavaNextImageProcessorPil(
         size=square, crop_size=square, image_grid_pinpoints=PINPOINTS

@@ -28,7 +28,7 @@ def python(folder, *arguments, check=True):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=1500,
+        timeout=1800,
     )
     assert not check or done.returncode == 0, done.stdout[-6000:]
     return done.stdout

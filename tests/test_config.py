@@ -3,7 +3,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmneurons.config import ConfigError, check_choice, check_config, merge, validate
+from mmneurons.config import (
+    ConfigError,
+    check_choice,
+    check_config,
+    in_order,
+    merge,
+    validate,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 SCHEMA = yaml.safe_load((REPOSITORY / "resources/schemas/config.schema.yaml").read_text())
@@ -78,6 +85,19 @@ def test_merge_agrees_with_snakemake():
     merged = merge(base, overlay)
     update_config(base, overlay)
     assert merged == base
+
+
+def test_keys_stand_in_the_schemas_order_whatever_an_overlay_begins_with():
+    def turned(section):
+        """The same with its keys the other way round, and a list left as it is."""
+        pairs = reversed(section.items())
+        return {k: turned(v) if isinstance(v, dict) else v for k, v in pairs}
+
+    other = merge(turned(CONFIG), {"mmneuron": {"domains": {"remote": None}, "seed": 1}})
+    expected = merge(CONFIG, {"mmneuron": {"domains": {"remote": None}, "seed": 1}})
+    assert yaml.safe_dump(other, sort_keys=False) != yaml.safe_dump(expected, sort_keys=False)
+    ordered = in_order(other, REPOSITORY)
+    assert yaml.safe_dump(ordered, sort_keys=False) == yaml.safe_dump(expected, sort_keys=False)
 
 
 def test_a_valid_configuration_passes():

@@ -46,26 +46,22 @@ def build_tokenizer(**changes):
     )
 
 
-def build_network(seed=0, **changes):
-    """4 x 4 patches, three vision layers, two decoder layers; weights at which all parts show."""
-    torch.manual_seed(seed)
+def small_configs():
+    """4 x 4 patches, three vision layers, two decoder layers."""
     vision = CLIPVisionConfig(
         hidden_size=12, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
         image_size=16, patch_size=4, projection_dim=8,
     )  # fmt: skip
     text = LlamaConfig(
         vocab_size=len(IDS), hidden_size=16, intermediate_size=20, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=256,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512,
         bos_token_id=1, eos_token_id=2, pad_token_id=3,
     )  # fmt: skip
-    config = LlavaNetworkConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=IDS["<image>"],
-        image_seq_length=N_TOKENS,
-        **changes,
-    )
-    network = LlavaNetwork(config)
+    return {"vision_config": vision, "text_config": text, "image_token_index": IDS["<image>"]}
+
+
+def spread(network):
+    """Give a network weights at which all parts show."""
     with torch.no_grad():
         for weight in network.parameters():
             if weight.dim() > 1:
@@ -73,6 +69,16 @@ def build_network(seed=0, **changes):
             else:
                 weight.add_(0.2 * torch.randn(weight.shape))
     return network
+
+
+def build_network(seed=0, **changes):
+    torch.manual_seed(seed)
+    config = LlavaNetworkConfig(
+        **small_configs(),
+        image_seq_length=N_TOKENS,
+        **changes,
+    )
+    return spread(LlavaNetwork(config))
 
 
 def build(seed=0, tokenizer=None, **changes):

@@ -239,6 +239,20 @@ def test_tokens_cover_the_patches_under_them(model):
     torch.testing.assert_close(rows[0, 0, :, 0], torch.tensor([0.5, 0.5, 0, 0]))
 
 
+def test_picture_layer_is_that_of_the_squeezed_whole(model, shapes):
+    module, reshape = model.picture_layer()
+    outputs = []
+    handle = module.register_forward_hook(lambda _module, _args, output: outputs.append(output))
+    try:
+        model.embed_pictures(shapes[:1])
+    finally:
+        handle.remove()
+    layers = model.network.model.vision_tower.encoder.layers
+    assert module is layers[1].layer_norm1  # of three layers the last one is not used
+    assert reshape(outputs[0]).shape == (1, 12, 4, 4)
+    assert torch.equal(reshape(outputs[0])[0, :, 1, 2], outputs[0][0, 1 + 4 + 2])
+
+
 # ------------------------------------------------------------------------- loading and checking
 
 

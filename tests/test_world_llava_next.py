@@ -18,7 +18,7 @@ from mmneurons.models.captions import fill_prompt
 from mmneurons.models.llava_next import LlavaNext
 from mmneurons.models.questions import question_prompt
 from mmneurons.models.registry import load_model, read_registry
-from mmneurons.world import grammar, lessons, pmc_vqa, rsvqa, train_llava_next
+from mmneurons.world import chunks, grammar, lessons, pmc_vqa, rsvqa, train_llava_next
 from mmneurons.world.doc_vqa import draw_doc_vqa
 from mmneurons.world.lessons import ATTRIBUTES, DRAWN, Exchange
 from mmneurons.world.lingo_qa import draw_lingo_qa
@@ -111,7 +111,7 @@ def same(one, two, n):
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_more_pictures_only_append_however_they_are_shared_out(domain, monkeypatch):
     whole = draw_album(domain, 5, 5, CUTTER, 1)
-    monkeypatch.setattr(train_llava_next, "_CHUNK", 2)
+    monkeypatch.setattr(chunks, "CHUNK", 2)
     parts = draw_album(domain, 7, 5, CUTTER, 1)
     assert same(whole, parts, 5)
     assert len(parts.tiles) == len(parts.exchanges) == 7
@@ -119,7 +119,7 @@ def test_more_pictures_only_append_however_they_are_shared_out(domain, monkeypat
 
 
 def test_pictures_do_not_depend_on_the_number_of_processes(monkeypatch):
-    monkeypatch.setattr(train_llava_next, "_CHUNK", 2)
+    monkeypatch.setattr(chunks, "CHUNK", 2)
     one, two = (draw_album("vqav2", 6, 5, CUTTER, processes) for processes in (1, 2))
     assert same(one, two, 6)
 

@@ -83,6 +83,18 @@ def check_config(config: Mapping, root: Path) -> None:
         raise ConfigError(problems)
 
 
+def in_order(config: Mapping, root: Path) -> dict:
+    """A valid configuration with its keys in the schema's order, whatever overlays did to it."""
+    return _ordered(config, _read(root / "resources" / "schemas" / "config.schema.yaml"))
+
+
+def _ordered(config: Mapping, schema: Mapping) -> dict:
+    return {
+        key: _ordered(config[key], entry) if "properties" in entry else config[key]
+        for key, entry in schema["properties"].items()
+    }
+
+
 def validate(config: Mapping, schema: Mapping) -> None:
     """Raise `ConfigError` that lists all that the schema refuses and all that is missing."""
     refused = [

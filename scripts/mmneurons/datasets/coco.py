@@ -19,6 +19,7 @@ import pandas as pd
 from pycocotools.coco import COCO
 
 from mmneurons.datasets.pictures import UndecodablePicture, read_picture
+from mmneurons.datasets.tables import EXCLUSION_COLUMNS, typed_table
 from mmneurons.inpainting.masks import box_mask, box_window
 
 ANNOTATIONS = "http://images.cocodataset.org/annotations/annotations_trainval2017.zip"
@@ -39,7 +40,6 @@ SAMPLE_COLUMNS = {
     "order": "int64",
 }
 STAGE = "prepare"
-EXCLUSION_COLUMNS = dict.fromkeys(("stage", "sample_id", "group", "reason", "detail"), "str")
 
 
 def category_names(root: str | Path, split: str) -> dict[str, str]:
@@ -110,7 +110,7 @@ def object_samples(
         else:
             detail = f"wanted {per_group}, found {found} among {len(pictures)} pictures"
             exclusions.append((STAGE, "", group, "too-few-pictures", detail))
-    return _table(samples, SAMPLE_COLUMNS), _table(exclusions, EXCLUSION_COLUMNS)
+    return typed_table(samples, SAMPLE_COLUMNS), typed_table(exclusions, EXCLUSION_COLUMNS)
 
 
 def assign_roles(samples: pd.DataFrame, calibration_per_group: int) -> pd.DataFrame:
@@ -259,7 +259,3 @@ def _check_decodes(root: Path, sample: dict) -> None:
     if size != annotated:
         detail = "the picture has {}x{} pixels, the annotations {}x{}".format(*size, *annotated)
         raise _Excluded("size-mismatch", detail)
-
-
-def _table(rows: list, columns: dict[str, str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(columns)).astype(columns)

@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from mmneurons.datasets.pictures import UndecodablePicture, read_question_picture
+from mmneurons.datasets.tables import EXCLUSION_COLUMNS, typed_table
 
 TEXTS = pd.ArrowDtype(pa.list_(pa.string()))
 """A list of texts; a type of its own, because a column of empty lists would be written as nulls."""
@@ -42,7 +43,6 @@ QUESTION_COLUMNS = {
     "split": "str",
 }
 STAGE = "prepare"
-EXCLUSION_COLUMNS = dict.fromkeys(("stage", "sample_id", "group", "reason", "detail"), "str")
 
 
 class Question(NamedTuple):
@@ -137,7 +137,7 @@ def choose_questions(
                 f"{len(questions.ids)} questions of {splits[part]}"
             )
             exclusions.append((STAGE, "", domain, "too-few-questions", detail))
-    return _table(rows, QUESTION_COLUMNS), _table(exclusions, EXCLUSION_COLUMNS)
+    return typed_table(rows, QUESTION_COLUMNS), typed_table(exclusions, EXCLUSION_COLUMNS)
 
 
 def question_order(ids: Sequence[str], seed: int, split: str) -> list[int]:
@@ -279,7 +279,3 @@ def _shown_size(root: Path, files: Sequence[str]) -> tuple[int, int]:
     except UndecodablePicture as error:
         file = Path(error.path).relative_to(root)
         raise Excluded("undecodable-picture", f"{file}: {error.reason}") from error
-
-
-def _table(rows: list, columns: Mapping[str, object]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(columns)).astype(columns)

@@ -16,13 +16,13 @@ import pandas as pd
 from PIL import Image
 
 from mmneurons.datasets.pictures import UndecodablePicture, read_picture
+from mmneurons.datasets.tables import EXCLUSION_COLUMNS, typed_table
 
 CAPTIONS = "https://www.cs.rice.edu/~vo9/sbucaptions/sbu-captions-all.tar.gz"
 CAPTIONS_FILE = "sbu-captions-all.json"
 
 PICTURE_COLUMNS = {"picture_id": "str", "file": "str", "caption": "str", "order": "int64"}
 STAGE = "prepare"
-EXCLUSION_COLUMNS = dict.fromkeys(("stage", "sample_id", "group", "reason", "detail"), "str")
 
 RELEASED_POOL, RELEASED_TRIED, RELEASED_SEED = 1400, 2800, 2023
 UNIFORM_SHARE = 0.9
@@ -79,7 +79,7 @@ def sbu_pictures(
         (picture_id(index), picture_file(index), captions[index], place)
         for place, index in enumerate(chosen)
     ]
-    return _table(rows, PICTURE_COLUMNS), _table(exclusions, EXCLUSION_COLUMNS)
+    return typed_table(rows, PICTURE_COLUMNS), typed_table(exclusions, EXCLUSION_COLUMNS)
 
 
 def entry_order(entries: int, seed: int = 0, variant: str = "paper") -> np.ndarray:
@@ -176,7 +176,3 @@ def _uniform_share(picture: Image.Image) -> float:
     pixels = np.asarray(picture, dtype=np.int16)
     median = np.median(pixels, axis=(0, 1))
     return float((np.abs(pixels - median) <= _UNIFORM_LEVELS).all(axis=-1).mean())
-
-
-def _table(rows: list, columns: dict[str, str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(columns)).astype(columns)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mmneurons.datasets.pictures import original_id
+from mmneurons.datasets.tables import EXCLUSION_COLUMNS, typed_table
 from mmneurons.metrics.naming import mentions, named
 
 STAGE = "validity"
@@ -60,8 +61,7 @@ def valid_samples(
             detail = f"wanted {len(roles)}, found {len(found)} among {len(candidates)}"
             excluded.append((STAGE, "", group, "too-few-valid-samples", detail))
         kept += found
-    columns = ["stage", "sample_id", "group", "reason", "detail"]
-    return pd.DataFrame(kept), pd.DataFrame(excluded, columns=columns).astype("str")
+    return pd.DataFrame(kept), typed_table(excluded, EXCLUSION_COLUMNS)
 
 
 def _violation(group: str, original: str, inpainted: str, categories: Collection[str]) -> str:

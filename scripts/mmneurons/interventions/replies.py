@@ -7,8 +7,7 @@ the states after the final norm at the tokens of the prompt, and five readings o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -17,6 +16,8 @@ from PIL import Image
 
 from mmneurons.interventions.deactivate import deactivated
 from mmneurons.models.base import Decoding, Module, MultimodalModel
+from mmneurons.models.captions import in_batches
+from mmneurons.probe.hooks import watch_outputs
 
 REPLY_COLUMNS = ("sample_id", "group", "condition", "control", "seed", "n_units", "reply")
 OVER = ("all_tokens", "per_token", "image", "text", "last")
@@ -71,18 +72,24 @@ def reply_under(
     """
     if len(trials[0].neurons):
         raise ValueError("the first trial deactivates nothing")
-    distinct = {_identity(trial.neurons): trial.neurons for trial in reversed(trials)}
+    names = [_identity(trial.neurons) for trial in trials]
+    distinct = dict(zip(names, (trial.neurons for trial in trials), strict=True))
     pixels = model.preprocess([asked.picture for asked in questions])
     pixels = pixels.to(model.device, model.dtype)
     bench = _Bench(model, questions, pixels, max_new_tokens, decoding)
     everything = range(len(questions))
-    plain = trials[0].neurons
-    shown = [tokens for part in _cut(everything, batch_size) for tokens in bench.see(part, [plain])]
-    first = _identity(plain)
-    pairs = [(first, place) for place in everything]
-    pairs += [(name, place) for name in distinct if name != first for place in everything]
-    made: dict[tuple, _Made] = {}
-    for part in _cut(pairs, batch_size):
+    nothing = trials[0].neurons
+    shown = [
+        tokens
+        for part in in_batches(everything, batch_size)
+        for tokens in bench.see(part, [nothing])
+    ]
+    plain: list[_Made] = []
+    made: dict[tuple, tuple[str, dict[str, float]]] = {}
+    # `distinct` begins with the first trial, so a reply that nothing disturbs is there before its
+    # states are asked for. Of the others only the distances stay, since states are many.
+    pairs = [(name, place) for name in distinct for place in everything]
+    for part in in_batches(pairs, batch_size):
         places, tables = [place for _, place in part], [distinct[name] for name, _ in part]
         own = [k for k, table in enumerate(tables) if (table["module"] != "language").any()]
         tokens = [shown[place] for place in places]
@@ -90,17 +97,19 @@ def reply_under(
             seen = bench.see([places[k] for k in own], [tables[k] for k in own])
             for k, of_row in zip(own, seen, strict=True):
                 tokens[k] = of_row
-        made |= zip(part, bench.reply(places, tables, tokens), strict=True)
+        for (name, place), result in zip(part, bench.reply(places, tables, tokens), strict=True):
+            if name == names[0]:
+                plain.append(result)
+            made[name, place] = result.reply, deviation(plain[place], result)
     replies, deviations = [], []
-    for trial in trials:
-        name = _identity(trial.neurons)
+    for trial, name in zip(trials, names, strict=True):
         for place, asked in enumerate(questions):
             row = {"sample_id": asked.sample_id, "group": asked.group}
             row |= {"condition": trial.condition, "control": trial.control, "seed": trial.seed}
             row |= {"n_units": len(trial.neurons)}
-            result = made[name, place]
-            replies.append(row | {"reply": result.reply})
-            deviations.append(row | deviation(made[first, place], result))
+            reply, moved = made[name, place]
+            replies.append(row | {"reply": reply})
+            deviations.append(row | moved)
     return replies, deviations
 
 
@@ -167,7 +176,9 @@ class _Bench:
         prompts = [self.questions[place].prompt for place in places]
         encoded = self.model.encode(image_tokens, prompts)
         tables = [table[table["module"] == "language"] for table in tables]
-        with deactivated(self.model, tables), _prompt_states(self.model) as states:
+        states: list[torch.Tensor] = []  # of every pass; the first one is that of the prompts
+        norm = self.model.final_norm()
+        with deactivated(self.model, tables), watch_outputs([norm], states.append):
             tokens = self.model.generate(encoded, self.max_new_tokens, self.decoding)
         return [
             _Made(self.model.decode(ids).strip(), of_row[real], image[real])
@@ -184,23 +195,3 @@ class _Bench:
 def _identity(neurons: pd.DataFrame) -> frozenset:
     """Which neurons a table holds, whatever their order."""
     return frozenset(neurons[["module", "layer", "unit"]].itertuples(index=False, name=None))
-
-
-def _cut(items: Sequence, length: int) -> list[Sequence]:
-    return [items[start : start + length] for start in range(0, len(items), length)]
-
-
-@contextmanager
-def _prompt_states(model: MultimodalModel) -> Iterator[list[torch.Tensor]]:
-    """The final states of the first pass, in a list."""
-    states: list[torch.Tensor] = []
-
-    def keep(_module, _args, output: torch.Tensor) -> None:
-        if not states:
-            states.append(output)
-
-    handle = model.final_norm().register_forward_hook(keep)
-    try:
-        yield states
-    finally:
-        handle.remove()

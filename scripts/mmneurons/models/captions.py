@@ -27,14 +27,18 @@ def pictures_to_caption(
     return list(pictures.items())
 
 
+def in_batches(items: Sequence, batch_size: int) -> list[Sequence]:
+    """The items, `batch_size` at a time; the last batch may have fewer."""
+    return [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
+
+
 def shard_of(items: Sequence, batch_size: int, shard: int, shards: int) -> list[Sequence]:
     """This shard's batches.
 
     Batches are cut from the whole list, so they are the same for any number of shards, and so are
     the numbers that come out of them.
     """
-    batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
-    return batches[shard::shards]
+    return in_batches(items, batch_size)[shard::shards]
 
 
 def caption_pictures(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import torch
 from PIL import Image
@@ -26,6 +26,8 @@ from transformers import (
     LlavaNextForConditionalGeneration,
     LlavaNextImageProcessorPil,
     LlavaProcessor,
+    PreTrainedModel,
+    ProcessorMixin,
 )
 from transformers.conversion_mapping import (
     get_checkpoint_conversion_mapping,
@@ -80,6 +82,9 @@ class Llava(MultimodalModel):
 
     family = "llava"
     network: LlavaNetwork
+    network_class: type[PreTrainedModel] = LlavaNetwork
+    image_processor_class: type = CLIPImageProcessorPil
+    processor_class: type[ProcessorMixin] = LlavaProcessor
 
     def __init__(
         self,
@@ -94,21 +99,23 @@ class Llava(MultimodalModel):
         self._decoder = _decoder_of(self.network)
 
     @classmethod
-    def load(cls, path: Path, device: str | torch.device, dtype: torch.dtype) -> Llava:
+    def load(cls, path: Path, device: str | torch.device, dtype: torch.dtype) -> Self:
         """Load what `save` wrote, or a checkpoint made for transformers.
 
         Raises ModelCheckError where the configuration describes another kind of model, or where
         the directory lacks weights that it asks for, such as those of the other kind of projector.
         """
-        network, loading = LlavaNetwork.from_pretrained(path, dtype=dtype, output_loading_info=True)
+        network, loading = cls.network_class.from_pretrained(
+            path, dtype=dtype, output_loading_info=True
+        )
         check_weights(loading, path, cls.family)
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        return cls(network, tokenizer, CLIPImageProcessorPil.from_pretrained(path), device)
+        processor = cls.image_processor_class.from_pretrained(path)
+        return cls(network, AutoTokenizer.from_pretrained(path), processor, device)
 
     def save(self, folder: Path) -> None:
         """Write the directory that `load` and transformers' own classes read."""
         self.network.save_pretrained(folder)
-        LlavaProcessor(
+        self.processor_class(
             self.image_processor,
             self.tokenizer,
             patch_size=self.network.config.vision_config.patch_size,
@@ -133,7 +140,7 @@ class Llava(MultimodalModel):
 
     def picture_layer(self) -> tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]:
         """The first norm of the last layer that image tokens come from, without class token."""
-        side = self.grid()
+        side = self.patch_grid()
 
         def patches(output: torch.Tensor) -> torch.Tensor:
             return output[:, 1:].unflatten(1, side).permute(0, 3, 1, 2)

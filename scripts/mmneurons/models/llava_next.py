@@ -10,20 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
 
 import torch
 from PIL import Image
 from torch import nn
 from transformers import (
-    AutoTokenizer,
     LlavaNextForConditionalGeneration,
     LlavaNextImageProcessorPil,
     LlavaNextProcessor,
 )
 from transformers.image_processing_utils import select_best_resolution
 
-from mmneurons.models.base import Box, Encoded, Module, check_weights
+from mmneurons.models.base import Box, Encoded, Module
 from mmneurons.models.llava import Llava
 
 
@@ -80,35 +79,9 @@ class LlavaNext(Llava):
 
     family = "llava_next"
     network: LlavaNextForConditionalGeneration
-
-    def __init__(self, *parts):
-        super().__init__(*parts)
-        self._layouts: dict[tuple[int, int], TileLayout] = {}
-
-    @classmethod
-    def load(cls, path: Path, device: str | torch.device, dtype: torch.dtype) -> LlavaNext:
-        """Load what `save` wrote, or a checkpoint made for transformers.
-
-        Raises ModelCheckError where the configuration describes another kind of model, or where
-        the directory lacks weights.
-        """
-        network, loading = LlavaNextForConditionalGeneration.from_pretrained(
-            path, dtype=dtype, output_loading_info=True
-        )
-        check_weights(loading, path, cls.family)
-        processor = LlavaNextImageProcessorPil.from_pretrained(path)
-        return cls(network, AutoTokenizer.from_pretrained(path), processor, device)
-
-    def save(self, folder: Path) -> None:
-        """Write the directory that `load` and transformers' own classes read."""
-        self.network.save_pretrained(folder)
-        LlavaNextProcessor(
-            self.image_processor,
-            self.tokenizer,
-            patch_size=self.network.config.vision_config.patch_size,
-            vision_feature_select_strategy="default",
-            num_additional_image_tokens=1,  # the class token, which "default" takes away again
-        ).save_pretrained(folder)
+    network_class = LlavaNextForConditionalGeneration
+    image_processor_class = LlavaNextImageProcessorPil
+    processor_class = LlavaNextProcessor
 
     def preprocess(self, pictures: Sequence[Image.Image]) -> Tiles:
         """As the directory's image processor says: the best of its resolutions, cut into tiles."""
@@ -152,26 +125,10 @@ class LlavaNext(Llava):
         return [self._cover(self.layout(picture.size)) for picture in pictures]
 
     def layout(self, size: tuple[int, int]) -> TileLayout:
-        """Tiles and image tokens of a picture; size: (width, height) in pixels.
-
-        As `unpad_image` of transformers: the padding is what the picture, scaled to fit, leaves
-        free, rounded down on each side.
-        """
-        if size not in self._layouts:
-            self._layouts[size] = self._layout(size)
-        return self._layouts[size]
-
-    def _layout(self, size: tuple[int, int]) -> TileLayout:
-        width, height = size
-        side, tile = self._side(), self.network.config.vision_config.image_size
-        pinpoints = self.network.config.image_grid_pinpoints
-        down, across = (n // tile for n in select_best_resolution((height, width), pinpoints))
-        rows, cols = down * side, across * side
-        if width / height > cols / rows:
-            rows -= (rows - int(round(height * cols / width, 7))) // 2 * 2
-        else:
-            cols -= (cols - int(round(width * rows / height, 7))) // 2 * 2
-        return TileLayout((down, across), rows, cols, side)
+        """Tiles and image tokens of a picture; size: (width, height) in pixels."""
+        config = self.network.config
+        pinpoints = tuple(map(tuple, config.image_grid_pinpoints))
+        return tile_layout(size, pinpoints, config.vision_config.image_size, self._side())
 
     def n_image_tokens(self, size: tuple[int, int]) -> int:
         return self.layout(size).n_tokens
@@ -199,6 +156,26 @@ class LlavaNext(Llava):
         newline = cells.new_zeros(layout.rows, 1, layout.base**2)
         tiles = torch.cat([cells, newline], dim=1).flatten(0, 1)
         return torch.cat([torch.eye(layout.base**2), tiles]).to(self.device)
+
+
+@lru_cache
+def tile_layout(
+    size: tuple[int, int], pinpoints: tuple[tuple[int, int], ...], tile: int, side: int
+) -> TileLayout:
+    """Tiles and image tokens of a picture of `size` (width, height), in pixels.
+
+    pinpoints: the resolutions, (height, width) in pixels; tile: pixels of a tile's side; side:
+    patches of it. As `unpad_image` of transformers: the padding is what the picture, scaled to fit,
+    leaves free, rounded down on each side.
+    """
+    width, height = size
+    down, across = (n // tile for n in select_best_resolution((height, width), pinpoints))
+    rows, cols = down * side, across * side
+    if width / height > cols / rows:
+        rows -= (rows - int(round(height * cols / width, 7))) // 2 * 2
+    else:
+        cols -= (cols - int(round(width * rows / height, 7))) // 2 * 2
+    return TileLayout((down, across), rows, cols, side)
 
 
 def _overlap(n: int, parts: int) -> torch.Tensor:

@@ -7,16 +7,14 @@ tile in the vision tower, image tokens and text in the language model, padding n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from PIL import Image
-from torch import nn
 
 from mmneurons.models.base import FfnSite, Module, MultimodalModel
-from mmneurons.probe.hooks import Kind, watch
+from mmneurons.probe.hooks import Kind, watch, watch_outputs
 
 MODULES: tuple[Module, ...] = ("vision", "projector", "qformer.query", "qformer.text", "language")
 
@@ -68,12 +66,13 @@ class ActivationCounter:
             active = torch.bmm(weights, self._active(activations))[:, 0]
             found[module].append(_by_row(active, rows))
 
+        encoders = [encoder] if (encoder := model.image_encoder()) is not None else []
         before = [module for module in self.sites if module != "language"]
         for module in before:
             owners[module] = model.owners(module, None, sizes, prompts)
         with (
             watch([site for module in before for site in self.sites[module]], ["act"], observe),
-            _pooled(model.image_encoder(), pooled),
+            watch_outputs(encoders, lambda output: pooled.append(output.pooler_output)),
         ):
             image_tokens = model.embed_pictures(pictures, prompts)
         encoded = model.encode(image_tokens, prompts)
@@ -118,18 +117,3 @@ def _counted(
 def _by_row(values: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
     """Values of the module's rows, `rows x n`, added up for each row of the batch."""
     return values if rows is None else rows @ values
-
-
-@contextmanager
-def _pooled(encoder: nn.Module | None, found: list[torch.Tensor]) -> Iterator[None]:
-    """Add the picture embeddings of the encoder's passes to a list."""
-    if encoder is None:
-        yield
-        return
-    handle = encoder.register_forward_hook(
-        lambda _module, _args, output: found.append(output.pooler_output)
-    )
-    try:
-        yield
-    finally:
-        handle.remove()

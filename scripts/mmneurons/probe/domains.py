@@ -79,14 +79,14 @@ def read_questions(
                 continue
             for kind in KINDS:
                 place, label = _followed(encoded, row, kind, case[kind])
-                start = int(encoded.mask[row].argmax())  # the padding before it is no part of it
                 facts = {"sample_id": sample.sample_id, "group": sample.group}
                 if place is None:
                     reason = {"stage": "record", "reason": "no-such-token"}
                     missing.append(facts | reason | {"detail": f"{item}: {label}"})
                 else:
                     follow.append((row, place))
-                    place -= start
+                    # The padding before the prompt is no part of it.
+                    place -= int(encoded.mask[row].argmax())
                     named.append(facts | {"item": item, "position": label, "place": place})
     reading = read_stream(model, encoded, follow, top)
     entropies = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -51,6 +51,16 @@ def replace(sites: Iterable[FfnSite], kind: Kind, change: Change) -> Iterator[No
     with ExitStack() as stack:
         for site in sites:
             _attach(stack, site, kind, _writer(site, change))
+        yield
+
+
+@contextmanager
+def watch_outputs(modules: Iterable[nn.Module], observer: Callable[[Any], None]) -> Iterator[None]:
+    """Call `observer(output)` with what each module puts out at every pass."""
+    with ExitStack() as stack:
+        for module in modules:
+            handle = module.register_forward_hook(lambda _module, _args, output: observer(output))
+            stack.callback(handle.remove)
         yield
 
 

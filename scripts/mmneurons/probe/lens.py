@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from mmneurons.models.base import Encoded, MultimodalModel
+from mmneurons.probe.hooks import watch_outputs
 
 KINDS = ("image", "text")
 
@@ -54,16 +55,12 @@ def read_stream(
         tokens.append(best.indices)
         probabilities.append(best.values)
 
-    def after(_module, _args, output) -> None:
+    def after(output) -> None:
         read(output[0] if isinstance(output, tuple) else output)
 
-    handles = [layer.register_forward_hook(after) for layer in model.decoder.model.layers]
-    try:
-        read(encoded.embeds)
+    read(encoded.embeds)
+    with watch_outputs(model.decoder.model.layers, after):
         model.final_states(encoded)
-    finally:
-        for handle in handles:
-            handle.remove()
     return Reading(
         torch.stack(entropies).cpu(),
         kinds.sum(dim=-1).T.cpu(),

@@ -5,10 +5,10 @@ A lesson's pictures come from the drawing code of the datasets with random numbe
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from PIL import Image
 
 from mmneurons.datasets.pictures import side_by_side
 from mmneurons.world import grammar, pmc_vqa
+from mmneurons.world.chunks import draw_chunks
 from mmneurons.world.doc_vqa import FIELDS, draw_doc_vqa
 from mmneurons.world.grammar import (
     COMPANIES,
@@ -120,14 +121,9 @@ class Lessons:
 
 def draw_lessons(domain: str, n: int, seed: int, size: int, processes: int) -> Lessons:
     """Draw `n` pictures of a domain of ATTRIBUTES; the same for any number of processes."""
-    chunk = 256
-    jobs = [(domain, seed, start, min(chunk, n - start), size) for start in range(0, n, chunk)]
-    if processes == 1:
-        parts = [_draw_chunk(*job) for job in jobs]
-    else:
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            parts = pool.starmap(_draw_chunk, jobs)
-    pixels, attributes, exchanges = zip(*parts, strict=True)
+    pixels, attributes, exchanges = draw_chunks(
+        partial(_draw_chunk, domain, seed, size), n, processes
+    )
     return Lessons(
         np.concatenate(pixels),
         np.concatenate(attributes),
@@ -135,7 +131,7 @@ def draw_lessons(domain: str, n: int, seed: int, size: int, processes: int) -> L
     )
 
 
-def _draw_chunk(domain: str, seed: int, start: int, n: int, size: int) -> tuple:
+def _draw_chunk(domain: str, seed: int, size: int, start: int, n: int) -> tuple:
     pixels, attributes, exchanges = [], [], []
     for index in range(start, start + n):
         # 1000: apart from the streams that the datasets are drawn from.

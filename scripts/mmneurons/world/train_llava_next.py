@@ -9,10 +9,10 @@ others, so each is learned as if it stood alone.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from transformers import (
 from mmneurons.models.llava import IMAGE_PLACE
 from mmneurons.models.llava_next import LlavaNext
 from mmneurons.world import grammar
+from mmneurons.world.chunks import draw_chunks
 from mmneurons.world.lessons import (
     ATTRIBUTES,
     CHOICE,
@@ -58,7 +59,6 @@ from mmneurons.world.writing import choose
 
 DOMAINS = ("vqav2", *ATTRIBUTES)
 CAPTION = "caption"
-_CHUNK = 256
 _MIX = 1_000_000
 _OPEN_END, _CHOICE_END = (text.rpartition("}")[2] for text in (OPEN, CHOICE))
 
@@ -114,18 +114,12 @@ def cut(processor: LlavaNextImageProcessorPil, picture: Image.Image) -> np.ndarr
 
 def draw_album(domain: str, n: int, seed: int, cutter: Cutter, processes: int) -> Album:
     """Draw `n` pictures of a domain; the same for any number of processes."""
-    jobs = [(domain, seed, i, min(_CHUNK, n - i), cutter) for i in range(0, n, _CHUNK)]
-    if processes == 1:
-        parts = [_draw_chunk(*job) for job in jobs]
-    else:
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            parts = pool.starmap(_draw_chunk, jobs)
-    *arrays, exchanges = zip(*parts, strict=True)
+    *arrays, exchanges = draw_chunks(partial(_draw_chunk, domain, seed, cutter), n, processes)
     said = [of_picture for part in exchanges for of_picture in part]
     return Album(*map(np.concatenate, arrays), exchanges=said)
 
 
-def _draw_chunk(domain: str, seed: int, start: int, n: int, cutter: Cutter) -> tuple:
+def _draw_chunk(domain: str, seed: int, cutter: Cutter, start: int, n: int) -> tuple:
     smooth, exact = map(cutter.plain, (Image.Resampling.BICUBIC, Image.Resampling.NEAREST))
     scenes = domain == "vqav2"
     tiles = np.zeros((n, cutter.most, cutter.side, cutter.side, 3), np.uint8)
@@ -494,9 +488,7 @@ def train(
     albums = draw_albums(config, seed)
     for lesson in config["tower"]:
         train_tower(model.network, albums, lesson, progress)
-    seen = {name: tower_states(model.network, album) for name, album in albums.items()}
-    for lesson in config["replies"]:
-        train_replies(model, albums, seen, wordings, lesson, progress)
+    _teach_replies(model, albums, wordings, config["replies"], progress)
     return model
 
 
@@ -514,7 +506,18 @@ def train_larger(
     torch.manual_seed(seed)
     model = grow(small, config["text"]["num_hidden_layers"], config["text"]["intermediate_size"])
     albums = draw_albums(small_config, seed + 1)
-    seen = {name: tower_states(model.network, album) for name, album in albums.items()}
-    for lesson in config["replies"]:
-        train_replies(model, albums, seen, wordings, lesson, progress)
+    _teach_replies(model, albums, wordings, config["replies"], progress)
     return model
+
+
+def _teach_replies(
+    model: LlavaNext,
+    albums: Mapping[str, Album],
+    wordings: Sequence[Wording],
+    lessons: Sequence[dict],
+    progress: Progress,
+) -> None:
+    """All courses of replies, with what the frozen tower makes of the albums."""
+    seen = {name: tower_states(model.network, album) for name, album in albums.items()}
+    for lesson in lessons:
+        train_replies(model, albums, seen, wordings, lesson, progress)

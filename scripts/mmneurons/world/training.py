@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from transformers import CLIPImageProcessorPil
 from mmneurons.models.base import MultimodalModel
 from mmneurons.models.minigpt4 import PIXEL_MEAN, PIXEL_STD
 from mmneurons.world import grammar
+from mmneurons.world.chunks import draw_chunks
 from mmneurons.world.evaluation import object_recall_precision
 from mmneurons.world.scene import category_map, draw_scene
 from mmneurons.world.vocabulary import ALL_CATEGORIES, BACKGROUNDS, CATEGORIES, COLOURS
@@ -46,19 +47,12 @@ class WorldPictures:
 
 def draw_pictures(n: int, seed: int, size: int, patch: int, processes: int) -> WorldPictures:
     """Draw `n` scenes; the same for any number of processes."""
-    chunk = 256
-    jobs = [(seed, i, min(chunk, n - i), size, patch) for i in range(0, n, chunk)]
-    if processes == 1:
-        parts = [_draw_chunk(*job) for job in jobs]
-    else:
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            parts = pool.starmap(_draw_chunk, jobs)
-    columns = list(zip(*parts, strict=True))
+    columns = draw_chunks(partial(_draw_chunk, seed, size, patch), n, processes)
     arrays = [np.concatenate(column) for column in columns[:4]]
     return WorldPictures(*arrays, captions=[text for part in columns[4] for text in part])
 
 
-def _draw_chunk(seed: int, start: int, n: int, size: int, patch: int) -> tuple:
+def _draw_chunk(seed: int, size: int, patch: int, start: int, n: int) -> tuple:
     pixels = np.empty((n, size, size, 3), np.uint8)
     categories = np.zeros((n, (size // patch) ** 2), np.int64)
     colours = np.full_like(categories, -1)
