@@ -5,6 +5,7 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 import sys
 import types
 from functools import partial
@@ -317,12 +318,35 @@ def test_every_configuration_key_exists(page):
     assert [word for word in named if word not in KEYS and word not in registry("prompts")] == []
 
 
-def test_example_of_own_objects_is_a_valid_configuration():
+def test_a_list_of_own_pictures_is_read(tmp_path, monkeypatch, pictures):
+    from mmneurons.datasets.sbu import sbu_pictures
+
+    (tmp_path / "my_pictures").mkdir()
+    for name, picture in zip("ab", pictures, strict=False):
+        picture.save(tmp_path / f"my_pictures/{name}.jpg")
+    monkeypatch.chdir(tmp_path)
+    (code,) = [text for text in blocks("docs/howto.md", "python") if "my_pictures" in text]
+    exec(code, {})
+    row = yaml.safe_load(blocks("docs/howto.md", "yaml")[2])["mine"]
+    chosen, exclusions = sbu_pictures(row["root"], 2)
+    assert sorted(chosen["picture_id"]) == ["000000000", "000000001"] and exclusions.empty
+    assert set(row) == set(registry("datasets")["sbu-world"])
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/howto.md"])
+def test_examples_of_configurations_are_valid(page, tmp_path):
     from mmneurons.config import check_config, merge
 
-    (example,) = blocks("README.md", "yaml")
+    ignored = shutil.ignore_patterns("*.safetensors")
+    shutil.copytree(REPOSITORY / "resources", tmp_path / "resources", ignore=ignored)
     config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
-    check_config(merge(config, yaml.safe_load(example)), REPOSITORY)
+    for text in blocks(page, "yaml"):
+        example = yaml.safe_load(text)
+        if "run" in example:
+            check_config(merge(config, example), tmp_path)
+        else:  # a row of the registry, which later examples may name
+            path = tmp_path / "resources/datasets.yaml"
+            path.write_text(yaml.safe_dump(registry("datasets") | example))
 
 
 def test_every_rule_stands_in_its_stage():
