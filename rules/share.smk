@@ -1,6 +1,6 @@
 """Share: the artifacts from which the figures can be drawn again, in one file.
 
-In: every figure and table of the papers of `share.papers`, and the workflow's records of how they
+In: every figure and table of the papers of `share.papers`, the neuron browser, and the workflow's records of how they
 were made. Out: share/{run}.mmneurons.zip; scripts/restore.py is the way back.
 """
 
@@ -8,6 +8,7 @@ were made. Out: share/{run}.mmneurons.zip; scripts/restore.py is the way back.
 rule share:
     input:
         figures=shared(PAPER_FIGURES.get),
+        pages=shared_pages(),
     output:
         bundle=f"<results>/share/{config['run']}.mmneurons.zip",
         digest=f"<results>/share/{config['run']}.mmneurons.zip.sha256",

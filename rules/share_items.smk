@@ -13,6 +13,11 @@ PAPER_FIGURES = {
 CITATION = yaml.safe_load((Path(workflow.basedir) / "CITATION.cff").read_text(encoding="utf-8"))
 
 
+def shared_pages():
+    """The neuron browser, where every paper that it shows is shared."""
+    return rules.browser.output if set(BROWSED) <= set(config["share"]["papers"]) else []
+
+
 def pictures_of(dataset, figures, tables=(), folders=()):
     """Pictures of a dataset that figures show; tables and folders are below the run's results."""
     row, below = DATASETS[dataset], f"results/{config['run']}/{dataset}"
@@ -24,7 +29,7 @@ def pictures_of(dataset, figures, tables=(), folders=()):
         "root": row["root"],
         "tables": [(f"{below}/{table}.parquet", column) for table, column in tables],
         "folders": [f"{below}/{folder}" for folder in folders],
-        "figures": figures,
+        "figures": [*figures, *(["browser"] if shared_pages() else [])],
     }
 
 

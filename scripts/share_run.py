@@ -13,6 +13,7 @@ subject = Subject(
     run=p.config["run"],
     papers=p.papers,
     figures=list(snakemake.input.figures),
+    pages=list(snakemake.input.get("pages", [])),
     config=p.config,
     pictures=[Pictures(**row) for row in p.pictures],
     models=p.models,

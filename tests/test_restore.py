@@ -155,6 +155,19 @@ def test_everything_is_drawn_with_the_same_bytes(finished, redrawn, manifest):
     assert planned(folder, *manifest["figures"], *CONFIG) == {}
 
 
+def test_the_neuron_browser_is_written_without_a_model(finished, redrawn):
+    folder, _ = redrawn
+    assert planned(folder, "browser", *CONFIG) == {"browser": 1}
+    snakemake(folder, "browser", *CONFIG)
+
+    def pages(root):
+        found = [path for path in (root / "results/smoke/browser").rglob("[!.]*") if path.is_file()]
+        return {path.relative_to(root): path.read_bytes() for path in found}
+
+    assert len(pages(folder)) > 10
+    assert pages(folder) == pages(finished)
+
+
 def test_another_threshold_runs_selection_and_names_what_needs_a_model(redrawn):
     folder, _ = redrawn
     overlaid(folder, {"two_stage": {"thresholds": {"share": 0.02}}})

@@ -116,6 +116,7 @@ def subject(**changes):
         run="toy",
         papers=["two_stage"],
         figures=[FIGURE],
+        pages=[],
         config={"two_stage": {"share": 0.01}, "run": "toy"},
         pictures=[drawn, scanned],
         models=[{"name": "small", "label": "a small model", "revision": "1"}],

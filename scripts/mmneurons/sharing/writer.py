@@ -66,14 +66,15 @@ class Pictures:
 class Subject:
     """What a bundle is of.
 
-    run, papers: its name and the papers whose figures it serves; figures: the files drawn; config:
-    the merged configuration; pictures: of every dataset; models: their rows for readers; workflow:
+    run, papers: its name and the papers whose figures it serves; figures: the files drawn; pages: the
+    folders drawn, which is the neuron browser; config: the merged configuration; pictures: of every dataset; models: their rows for readers; workflow:
     the Snakefile; title, version, licence: of the software; engine: version of the workflow engine.
     """
 
     run: str
     papers: Sequence[str]
     figures: Sequence[str]
+    pages: Sequence[str]
     config: Mapping[str, Any]
     pictures: Sequence[Pictures]
     models: Sequence[Mapping[str, str]]
@@ -90,7 +91,9 @@ def write_bundle(root: Path, path: str | Path, subject: Subject) -> Manifest:
     bundle may hold, and FileNotFoundError where a picture is missing that the tables name.
     """
     own = f"results/{subject.run}/"
-    records, others = upstream(root, subject.figures, lambda name: name.startswith(own))
+    records, others = upstream(
+        root, (*subject.figures, *subject.pages), lambda name: name.startswith(own)
+    )
     files, folders = _artifacts(root, records, subject.pictures)
     files |= {name: root / name for name in _pictures(root, subject.pictures)}
     entries = {name: file_entry(file) for name, file in files.items()}
