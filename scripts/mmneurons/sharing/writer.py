@@ -66,8 +66,9 @@ class Pictures:
 class Subject:
     """What a bundle is of.
 
-    run, papers: its name and the papers whose figures it serves; figures: the files drawn; pages: the
-    folders drawn, which is the neuron browser; config: the merged configuration; pictures: of every dataset; models: their rows for readers; workflow:
+    run, papers: its name and the papers whose figures it serves; figures: the files drawn; pages:
+    the folders drawn, such as the neuron browser; config: the merged configuration; pictures: of
+    every dataset; models: their rows for readers; workflow:
     the Snakefile; title, version, licence: of the software; engine: version of the workflow engine.
     """
 
