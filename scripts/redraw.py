@@ -15,14 +15,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from mmneurons.sharing.manifest import CONFIG, NAME, BundleError, Manifest, file_entry
+from mmneurons.sharing.records import read_record
 
 ROOT = Path(__file__).parents[1]
 
 
 class PlanError(Exception):
-    """What the workflow says where it cannot plan."""
+    """Why it cannot be planned, such as what the workflow says."""
+
+
+class Planned(NamedTuple):
+    """A file on the way to the targets: its rule, whether it is to be made, and from what."""
+
+    rule: str
+    pending: bool
+    inputs: set[str]
 
 
 def model_rules() -> set[str]:
@@ -41,25 +51,37 @@ def snakemake(configfiles: list[str], *arguments: str) -> list[str]:
     return [*command, "--configfile", *configfiles]
 
 
-def planned(targets: list[str], configfiles: list[str], *options: str) -> dict[str, tuple]:
-    """{file: (rule, whether it is to be made)} of all files on the way to the targets."""
-    command = snakemake(configfiles, *targets, "--summary", *options)
+def planned(targets: list[str], configfiles: list[str], *options: str) -> dict[str, Planned]:
+    """All files on the way to the targets, by name."""
+    command = snakemake(configfiles, *targets, "--detailed-summary", *options)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise PlanError(done.stderr.strip())
-    rows = [line.split("\t") for line in done.stdout.splitlines()]
-    return {row[0]: (row[2], row[-1] == "update pending") for row in rows[1:] if len(row) == 6}
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    head = lines[0]
+    rows = [dict(zip(head, line, strict=True)) for line in lines[1:] if len(line) == len(head)]
+    return {
+        row["output_file"]: Planned(
+            row["rule"], row["plan"] == "update pending", set(row["input-file(s)"].split(","))
+        )
+        for row in rows
+    }
+
+
+def stands_in(path: Path) -> bool:
+    """Whether a file is one of `stand_ins`, which a run that was stopped may have left."""
+    return path.is_file() and path.stat().st_size == 0 and path.stat().st_mtime == 0
 
 
 @contextmanager
-def stand_ins(manifest: Manifest) -> Iterator[None]:
-    """Empty files in place of weights and data that are not here, while it is planned.
+def stand_ins(manifest: Manifest) -> Iterator[set[str]]:
+    """Empty files in place of weights and data that are not here, while it is planned; their names.
 
     Without the files that a job reads, the workflow takes what the job once made for given, and
     would not notice that another threshold asks for other captions under noise.
     """
     absent = [ROOT / name for name in manifest.sources if name.startswith("resources/")]
-    absent = [path for path in absent if not os.path.lexists(path)]
+    absent = [path for path in absent if not os.path.lexists(path) or stands_in(path)]
     folders = []
     try:
         for path in absent:
@@ -67,7 +89,7 @@ def stand_ins(manifest: Manifest) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
             os.utime(path, (0, 0))  # older than everything that was made from it
-        yield
+        yield {path.relative_to(ROOT).as_posix() for path in absent}
     finally:
         for path in absent:
             path.unlink(missing_ok=True)
@@ -76,16 +98,33 @@ def stand_ins(manifest: Manifest) -> Iterator[None]:
                 folder.rmdir()
 
 
-def drawable(targets: list[str], configfiles: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Targets to draw, those that need a model first, and the rules that would hold one."""
+def elsewhere(manifest: Manifest) -> list[str]:
+    """Files outside of the repository that the run was made from and that are not here."""
+    made = (*manifest.laid, *manifest.folders)
+    records = filter(None, (read_record(ROOT, path) for path in made))
+    inputs = {path for record in records for path in record["input"] or ()}
+    return sorted(path for path in inputs if Path(path).is_absolute() and not os.path.exists(path))
+
+
+def drawable(
+    targets: list[str], configfiles: list[str], absent: set[str]
+) -> tuple[list[str], list[str], list[str]]:
+    """Targets to draw, those that need a model first, and the rules that would hold one.
+
+    What reads a file that is absent cannot run either: a text encoder's or a judge's.
+    """
     plan = planned(targets, configfiles)
     holding = model_rules()
-    held = {path: rule for path, (rule, pending) in plan.items() if pending and rule in holding}
+    held = {
+        path: job.rule
+        for path, job in plan.items()
+        if job.pending and (job.rule in holding or job.inputs & absent)
+    }
     if held:
         free = planned(targets, configfiles, "--omit-from", *held)
     else:
         free = plan
-    pending = [path for path in targets if plan.get(path, ("", False))[1]]
+    pending = [path for path in targets if path in plan and plan[path].pending]
     return (
         [path for path in pending if path in free],
         [path for path in pending if path not in free],
@@ -130,8 +169,15 @@ def main(arguments: list[str] | None = None) -> int:
         manifest = Manifest.from_json((share / NAME).read_bytes())
         unseen = missing_pictures(manifest)
         wanted = [path for path in manifest.figures if names([path]) not in unseen]
-        with stand_ins(manifest):
-            now, later, rules = drawable(wanted, configfiles)
+        outside = elsewhere(manifest) if given.configfile else []
+        if outside:
+            raise PlanError(
+                f"The run was made from {outside[0]} too, outside of the repository, which is not "
+                "here, so it cannot be told what a change leaves undone. Draw without "
+                "--configfile, or put it there."
+            )
+        with stand_ins(manifest) as absent:
+            now, later, rules = drawable(wanted, configfiles, absent)
     except (BundleError, PlanError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -8,6 +8,7 @@ Every checksum is verified before anything is laid down. docs/sharing.md says wh
 """
 
 import argparse
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -43,7 +44,7 @@ def said(laid: Laid) -> str:
     example = next((name for name in sorted(manifest.figures) if name.endswith(".svg")), None)
     lines += [
         "One figure:",
-        f"  snakemake --cores 2 {example or own} --configfile {own}/share/{CONFIG}",
+        f"  snakemake --cores 2 {shlex.quote(example or own)} --configfile {own}/share/{CONFIG}",
         "All that need no model, also after a change of the configuration (docs/sharing.md):",
         f"  python scripts/redraw.py {manifest.run}",
     ]

@@ -18,6 +18,8 @@ import pytest
 import yaml
 from smoke_run import SMOKE, changed, copy_repository, planned, python, snakemake
 
+from mmneurons.sharing.records import read_record, write_record
+
 BUNDLE = "results/smoke/share/smoke.mmneurons.zip"
 CONFIG = ["--configfile", "results/smoke/share/config.yaml"]
 FIGURES = "results/smoke/figures"
@@ -139,8 +141,10 @@ def test_restoring_and_drawing_one_figure_takes_seconds(bundle, tmp_path):
     after, wall = os.times(), time.monotonic() - start
     busy = after.children_user + after.children_system
     busy -= before.children_user + before.children_system
-    # Of a machine that does something else too, the processor's time says more than the clock's.
-    assert min(busy, wall) < 30
+    # Processor time, since the clock's says more about what else the machine does: each of the
+    # three programs waits for the one before, so on a free machine both are about the same.
+    assert busy < 30
+    assert wall < 300
     assert (folder / f"{FIGURES}/two_stage/figure3.svg").is_file()
 
 
@@ -205,6 +209,31 @@ def test_another_share_of_domain_neurons(restored, tmp_path):
     arguments = overlaid(folder, {"mmneuron": {"select": {"shares": [2, 5]}}})
     jobs = planned(folder, f"{FIGURES}/mmneuron/figure5.svg", *arguments)
     assert jobs == {"select_domains": 2, "draw_mmneuron_figure": 1}
+
+
+def test_tables_that_need_an_absent_text_encoder_are_named(restored, tmp_path):
+    folder = tmp_path / "clone"
+    shutil.copytree(restored, folder)
+    overlaid(folder, {"pan": {"sensitivity": {"neurons": 3}}})
+    arguments = ["scripts/redraw.py", "smoke", "--configfile", "overlay.yaml", "--dry-run"]
+    said = python(folder, *arguments)
+    (left,) = [line for line in said.splitlines() if line.startswith("Not drawn")]
+    assert "evaluate_sensitivity" in left and "pan/table3" in left
+    assert "pan/table3" not in said.splitlines()[-1] and "pan/table4" in said.splitlines()[-1]
+
+
+def test_a_change_is_refused_where_a_source_is_neither_here_nor_known(restored, tmp_path):
+    folder = tmp_path / "clone"
+    shutil.copytree(restored, folder)
+    path = "results/smoke/sbu-world/llava-world/captions/concepts.parquet"
+    record = read_record(folder, path)
+    away = str(tmp_path / "checkpoint/model.safetensors")
+    write_record(folder, path, record | {"input": [*record["input"], away]})
+    overlaid(folder, {"two_stage": {"thresholds": {"share": 0.02}}})
+    arguments = ["scripts/redraw.py", "smoke", "--configfile", "overlay.yaml", "--dry-run"]
+    said = python(folder, *arguments, check=False)
+    assert away in said and "Draw without --configfile" in said and "To draw" not in said
+    assert "To draw" in python(folder, "scripts/redraw.py", "smoke", "--dry-run")
 
 
 def test_a_style_draws_one_figure(redrawn):

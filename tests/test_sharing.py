@@ -461,6 +461,37 @@ def record_of(name):
     return changed
 
 
+def packed(name, data):
+    """Other bytes of a member, with the checksum that they have."""
+
+    def in_manifest(found):
+        found["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+
+    return lambda members: with_manifest(in_manifest)(of(name, lambda _: data)(members))
+
+
+def with_records(change):
+    """A change of the records."""
+
+    def changed(members):
+        members = list(members)
+        data = next(data for info, data in members if info.filename == "provenance.json")
+        found = json.loads(data)
+        change(found)
+        return packed("provenance.json", json.dumps(found).encode())(members)
+
+    return changed
+
+
+def packed_by(kind):
+    def changed(members):
+        for info, data in members:
+            info.compress_type = kind
+            yield info, data
+
+    return changed
+
+
 def announced(name, **entry):
     return with_manifest(lambda found: found["files"][name].update(entry))
 
@@ -500,14 +531,57 @@ BROKEN = {
     "a run above": (with_manifest(lambda m: m.update(run="..")), "forbidden name"),
     "a folder above": (with_manifest(lambda m: m.update(folders=["results/../x"])), "forbidden"),
     "a folder of another run": (with_manifest(lambda m: m.update(folders=["results/x"])), "outsid"),
+    "a folder of what is drawn": (
+        with_manifest(lambda m: m.update(folders=["results/toy/browser"])),
+        "outside",
+    ),
     "a figure elsewhere": (
         with_manifest(lambda m: m.update(figures={"README.md": "0"})),
         "outside",
     ),
+    "a figure that is a command": (
+        with_manifest(lambda m: m.update(figures={"results/toy/figures/$(x).svg": "0"})),
+        "outside",
+    ),
+    "a figure without a checksum": (
+        with_manifest(lambda m: m.update(figures={FIGURE: 1})),
+        "not complete",
+    ),
+    **{
+        f"the source {name}": (
+            with_manifest(lambda m, name=name: m["sources"].update({name: m["files"][VALID]})),
+            "forbidden name|outside of",
+        )
+        for name in ("../victim.txt", "/etc/passwd", "resources/../../x", ".git/config", "Makefile")
+    },
+    "withheld pictures without a name": (
+        with_manifest(lambda m: m.update(withheld=[{}])),
+        "not complete",
+    ),
+    "a licence with an escape": (
+        with_manifest(lambda m: m["withheld"][0].update(licence="\x1b[2J")),
+        "cannot be shown",
+    ),
+    "a deep manifest": (of(NAME, lambda data: b"[" * 10**5), "cannot be read"),
+    "deep records": (packed("provenance.json", b"[" * 10**5), "cannot be read"),
+    "no records at all": (packed("provenance.json", b"{}"), "does not say how"),
+    "records that are lists": (packed("provenance.json", b'{"results/toy/a": []}'), "cannot be"),
+    "an empty record": (with_records(lambda r: r.update({VALID: {}})), "does not say how"),
+    "a record without parameters": (
+        with_records(lambda r: r[VALID].update(params=None)),
+        "does not say how",
+    ),
+    "a folder without a record": (with_records(lambda r: r.pop(PAINTED)), "does not say how"),
+    "the configuration of another run": (packed("config.yaml", b"run: other\n"), "of the run"),
+    "a configuration that is a list": (packed("config.yaml", b"- 1\n"), "cannot be read"),
+    "a member packed otherwise": (packed_by(zipfile.ZIP_LZMA), "packed otherwise"),
     "a record of what is not in it": (record_of("results/toy/figures/x.svg"), "not in the bundle"),
     "a record of a picture": (record_of("results/world/drawn/images/one.jpg"), "not in the bundle"),
     **{
-        f"the name {new!r}": (renamed(RECORD, new), "forbidden name|outside of|none may be")
+        f"the name {new!r}": (
+            renamed(RECORD, new),
+            "forbidden name|outside of|none may|is no picture",
+        )
         for new in (
             "../outside.txt",
             "results/../../outside.txt",
@@ -523,6 +597,14 @@ BROKEN = {
             "Snakefile.bak",
             "resources/models/small/model.safetensors",
             "results/toy/share/config.yaml",
+            "results/toy/browser/index.html",
+            "results/toy/page.html",
+            "results/toy/run.py",
+            "results/toy/logs/x.csv",
+            "results/other/x.parquet",
+            "results/world/drawn/list.json",
+            "results/world/models/x/model.safetensors",
+            "resources/data/coco/annotations/instances.json",
             FIGURE,
         )
     },
@@ -616,6 +698,60 @@ def test_a_member_that_inflates_to_more_than_it_says_is_refused(bundle, clone, t
     assert not (clone / RECORD).exists()
 
 
+def test_nothing_is_laid_through_a_link_to_another_place(bundle, clone, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (clone / "results/toy").mkdir(parents=True)
+    (clone / "results/toy/drawn").symlink_to(outside)
+    for overwrite in (False, True):
+        with pytest.raises(BundleError, match="leads out of results"):
+            lay(bundle, clone, overwrite)
+    assert listing(outside) == {}
+
+
+def test_all_results_may_be_on_another_disk(run, bundle, clone, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (clone / "results").symlink_to(disk)
+    lay(bundle, clone)
+    assert (disk / RECORD.removeprefix("results/")).read_bytes() == (run / RECORD).read_bytes()
+
+
+def test_a_file_in_place_of_a_folder_is_said(bundle, clone):
+    put(clone / "results/toy/drawn", b"a file")
+    with pytest.raises(BundleError, match="results/toy/drawn is in place and is no folder"):
+        lay(bundle, clone, overwrite=True)
+    assert not (clone / VALID).exists()
+
+
+def test_files_that_a_folder_does_not_have_do_not_stay_in_it(bundle, clone):
+    put(clone / PAINTED / "3-old.png", b"of a run before")
+    with pytest.raises(BundleError, match="3-old.png"):
+        lay(bundle, clone)
+    lay(bundle, clone, overwrite=True)
+    assert sorted(path.name for path in (clone / PAINTED).glob("[!.]*")) == [
+        "1-bear.png",
+        "2-bear.png",
+    ]
+
+
+def test_what_was_laid_before_a_failure_has_its_record(bundle, clone, monkeypatch):
+    """A file without one would count as made here, whatever changes."""
+    moved, move = [], shutil.move
+
+    def fails(source, target):
+        if len(moved) == 2:
+            raise OSError("the disk is full")
+        moved.append(target)
+        return move(source, target)
+
+    monkeypatch.setattr(shutil, "move", fails)
+    with pytest.raises(OSError, match="the disk is full"):
+        lay(bundle, clone)
+    laid = [path for path in (VALID, RECORD) if (clone / path).exists()]
+    assert len(moved) == 2 and all(read_record(clone, path)["params"] for path in laid)
+
+
 @pytest.mark.parametrize("name", ["results/toy/a.csv", "README.md", "results/x/ü 1-bear.png"])
 def test_ordinary_names_are_allowed(name):
     check_name(name)
@@ -689,7 +825,15 @@ def zenodo_record(address, files):
     return json.dumps({"id": 123, "files": listed}).encode()
 
 
-@pytest.mark.parametrize("source", ["zenodo:123", "doi:10.5281/zenodo.123"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "zenodo:123",
+        "doi:10.5281/zenodo.123",
+        "https://zenodo.org/records/123",
+        "https://zenodo.org/doi/10.5281/zenodo.123",
+    ],
+)
 def test_a_bundle_from_a_record_of_zenodo(source, bundle, tmp_path, monkeypatch):
     data, answers = bundle.read_bytes(), {}
     with serving(answers) as address:

@@ -11,6 +11,11 @@ from pooch.downloaders import ZenodoRepository
 
 from mmneurons.sharing.manifest import SUFFIX, BundleError
 
+_ZENODO = (
+    r"(?:zenodo:|https://zenodo\.org/records?/"
+    r"|(?:doi:|https?://doi\.org/|https://zenodo\.org/doi/)10\.5281/zenodo\.)(\d+)/?"
+)
+
 TIMEOUT = 60
 """Seconds without an answer after which a server counts as silent."""
 
@@ -18,11 +23,12 @@ TIMEOUT = 60
 def fetch(source: str, folder: Path, sha256: str | None = None) -> Path:
     """The bundle as a file: `source` itself where it is one, else what is loaded into `folder`.
 
-    source: a path, `http(s)://...`, `zenodo:RECORD` or Zenodo's DOI, `doi:10.5281/zenodo.RECORD`.
+    source: a path, `http(s)://...`, or a record of Zenodo as `zenodo:RECORD`, as
+    the address of its page, or by its DOI, `doi:10.5281/zenodo.RECORD`.
     sha256: what the file has to have; of Zenodo the checksum that the record names is checked too.
     Raises `BundleError` with the reason where there is none.
     """
-    record = re.fullmatch(r"(?:zenodo:|(?:doi:|https?://doi\.org/)10\.5281/zenodo\.)(\d+)", source)
+    record = re.fullmatch(_ZENODO, source)
     try:
         if record:
             path = _from_zenodo(record[1], folder)

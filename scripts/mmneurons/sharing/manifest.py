@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+
 FORMAT = 1
 """Raised whenever a reader of the format before would lay down something wrong."""
 
@@ -22,11 +24,51 @@ NAME = "mmneurons-bundle.json"
 CONFIG, PROVENANCE, CRATE = "config.yaml", "provenance.json", "ro-crate-metadata.json"
 WORKFLOW, README = "Snakefile", "README.md"
 SUFFIX = ".mmneurons.zip"
-PLACES = ("results/", "resources/data/")
-"""Below these a bundle may lay files: what runs make, and the pictures of datasets."""
+SOURCES = ("resources/", "results/", "scripts/")
+"""Below these are the files of the repository that a run is made from."""
+
+DATA = ("results/world/", "resources/data/")
+PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Outside of its run a bundle may lay pictures of datasets only, below these folders."""
+
+ARTIFACTS = (".csv", ".json", ".parquet", ".safetensors", *PICTURES)
+"""What figures are drawn from. Nothing of this kind is opened by a browser or run by anybody."""
+
+DRAWN = ("benchmarks", "browser", "figures", "logs", "share")
+"""Folders of a run that are made from its artifacts or by restoring, never taken from a bundle."""
 
 MOST = 2**26
 """Bytes that a manifest may have; one of a hundred thousand files has a fifth of them."""
+
+
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+_WITHHELD = {
+    "dataset": {"type": "string"},
+    "label": {"type": "string"},
+    "licence": {"type": "string"},
+    "root": {"type": "string"},
+    "folders": _TEXTS,
+    "figures": _TEXTS,
+}
+_SHAPE = {
+    "properties": {
+        "run": {"type": "string"},
+        "papers": _TEXTS,
+        "folders": _TEXTS,
+        "figures": {"type": "object", "additionalProperties": {"type": "string"}},
+        "withheld": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": _WITHHELD,
+                "required": list(_WITHHELD),
+                "additionalProperties": False,
+            },
+        },
+        "about": {"type": "object"},
+    }
+}
+"""The kinds of the manifest's parts, as a JSON schema; files and sources are checked one by one."""
 
 
 class BundleError(ValueError):
@@ -65,7 +107,12 @@ class Manifest:
     @property
     def laid(self) -> list[str]:
         """Files that are laid into a clone; the others are about the bundle."""
-        return [path for path in self.files if path.startswith(PLACES)]
+        return [path for path in self.files if "/" in path]
+
+    @property
+    def own(self) -> str:
+        """The run's folder."""
+        return f"results/{self.run}/"
 
     def to_json(self) -> bytes:
         """The member's bytes; the same manifest always gives the same."""
@@ -82,7 +129,7 @@ class Manifest:
         """Read a manifest; raises `BundleError` with the reason where it cannot be trusted."""
         try:
             found = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BundleError(f"{NAME} cannot be read: {error}") from error
         if not isinstance(found, dict) or found.pop("kind", None) != KIND:
             raise BundleError(f"{NAME} is not the manifest of a bundle of mmneurons")
@@ -98,9 +145,12 @@ class Manifest:
             found["files"] = _entries(found["files"])
             found["sources"] = _entries(found["sources"])
             manifest = cls(**found)
-            _check(manifest)
+            jsonschema.validate(found, _SHAPE)
         except (KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"{NAME} is not complete: {error}") from error
+        except jsonschema.ValidationError as error:
+            raise BundleError(f"{NAME} is not complete: {error.message[:200]}") from error
+        _check(manifest)
         return manifest
 
 
@@ -142,25 +192,48 @@ def _entries(found: Mapping[str, Mapping]) -> dict[str, Entry]:
 
 
 def _check(manifest: Manifest) -> None:
-    """What has to hold of names, before any of them becomes a path."""
+    """What has to hold of names, before any of them becomes a path or is shown."""
+    own = manifest.own
     if not re.fullmatch("[a-z0-9-]+", manifest.run) or manifest.run == "world":
         raise BundleError(f"the bundle is of a run with a forbidden name: {manifest.run!r}")
-    for name in (*manifest.files, *manifest.folders):
+    for name in (*manifest.files, *manifest.folders, *manifest.figures, *manifest.sources):
         check_name(name)
-    root = {CONFIG, PROVENANCE, CRATE, WORKFLOW, README}
-    for name in manifest.files:
-        if name not in root and not name.startswith(PLACES):
-            raise BundleError(f"the bundle has a member outside of {' and '.join(PLACES)}: {name}")
-        # What restoring itself writes, and what is drawn from the files, is never taken from one.
-        if name.startswith((f"results/{manifest.run}/share/", f"results/{manifest.run}/figures/")):
-            raise BundleError(f"the bundle has a member where none may be: {name}")
+    for name in manifest.laid:
+        _check_place(name, own)
+    strangers = {name for name in manifest.files if "/" not in name} - {
+        *(CONFIG, PROVENANCE, CRATE, WORKFLOW, README)
+    }
+    if strangers:
+        raise BundleError(f"the bundle has a member outside of its run: {sorted(strangers)[0]}")
     missing = {CONFIG, PROVENANCE} - manifest.files.keys()
     if missing:
         raise BundleError(f"the bundle lacks {' and '.join(sorted(missing))}")
     for name in manifest.folders:
-        if not name.startswith(f"results/{manifest.run}/"):
+        if not name.startswith(own) or name.split("/")[2] in DRAWN:
             raise BundleError(f"the bundle has a folder outside of its run: {name}")
+    for name in manifest.sources:
+        if not name.startswith(SOURCES):
+            raise BundleError(f"the bundle names a source outside of the repository: {name}")
     for name in manifest.figures:
-        check_name(name)
-        if not name.startswith(f"results/{manifest.run}/figures/"):
-            raise BundleError(f"the bundle names a figure outside of its run: {name}")
+        # These are named in commands that people copy.
+        if not re.fullmatch(rf"{own}figures/[\w./-]+", name, re.ASCII):
+            raise BundleError(f"the bundle names a figure outside of its run: {name!r}")
+    shown = [row[key] for row in manifest.withheld for key in ("label", "licence", "root")]
+    shown += [name for row in manifest.withheld for name in row["figures"]]
+    for text in shown:
+        if not text.isprintable():
+            raise BundleError(f"the bundle has a text that cannot be shown: {text!r}")
+
+
+def _check_place(name: str, own: str) -> None:
+    """Raise `BundleError` unless a file is of a kind and at a place where a bundle may lay one."""
+    kind = Path(name).suffix.lower()
+    if name.startswith(own):
+        if name.split("/")[2] in DRAWN:
+            raise BundleError(f"the bundle has a member where none may be: {name}")
+        if kind not in ARTIFACTS:
+            raise BundleError(f"the bundle has a member of a kind that none may have: {name}")
+    elif not name.startswith(DATA):
+        raise BundleError(f"the bundle has a member outside of its run and of the data: {name}")
+    elif kind not in PICTURES:
+        raise BundleError(f"the bundle has a member among the data that is no picture: {name}")

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
+
 from mmneurons.sharing.manifest import (
     CONFIG,
     MOST,
@@ -40,6 +42,9 @@ _TIMESTAMP = ".snakemake_timestamp"
 """In a folder that a rule made as a whole: its time is that of the folder."""
 
 _ENCRYPTED = 0x1
+
+_RECORDED = ("rule", "input", "params", "code", "record_format_version")
+"""Without any of these in a record the workflow would not notice a change, and say nothing."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ def checked(bundle: str | Path, folder: Path) -> Iterator[tuple[Manifest, Path]]
 def verify(bundle: str | Path, folder: Path) -> Manifest:
     """Check a bundle and lay nothing down; `folder` needs room for it."""
     with checked(bundle, folder) as (manifest, staging):
+        _check_run(manifest, staging)
         _records(manifest, staging)
         return manifest
 
@@ -92,11 +98,15 @@ def lay(bundle: str | Path, root: Path, overwrite: bool = False) -> Laid:
     Their records go with them, so that whatever differs here from what made them is noticed: a
     parameter, a rule, a set of inputs. Of scripts and settings the workflow compares times, not
     contents; those that differ from the run's get a new time, so that they count as changed.
-    Raises `BundleError`, and leaves the clone as it is, where the bundle is refused or, unless
-    `overwrite`, where a file is in place with other content.
+    Raises `BundleError`, and leaves the clone as it is, where the bundle is refused, where a folder
+    on the way is a link that leads out of the clone, or, unless `overwrite`, where a file is in
+    place with other content.
     """
     with checked(bundle, root / "results") as (manifest, staging):
+        _check_run(manifest, staging)
         records = _records(manifest, staging)
+        for path in (*manifest.laid, *manifest.folders):
+            _check_way(root, path)
         kept = {
             path
             for path in manifest.laid
@@ -104,30 +114,34 @@ def lay(bundle: str | Path, root: Path, overwrite: bool = False) -> Laid:
         }
         in_the_way = [p for p in manifest.laid if p not in kept and os.path.lexists(root / p)]
         folders = [p for p in in_the_way if (root / p).is_dir()]
+        in_the_way += _strangers(root, manifest)
         if folders or (in_the_way and not overwrite):
             raise BundleError(
                 f"{len(in_the_way)} files are in place with other content, such as "
                 f"{(folders or in_the_way)[0]}; restore into a fresh clone"
                 + ("" if folders else ", or pass --overwrite")
             )
+        # Records come first: one without its file means nothing, but a file without its record
+        # would count as made here, if this were stopped in between.
+        for path, record in records.items():
+            write_record(root, path, record)
+        for path in in_the_way:
+            (root / path).unlink()
         written = [path for path in manifest.laid if path not in kept]
         for path in written:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(staging / path, root / path)
-        own = f"results/{manifest.run}/"
+            shutil.move(staging / path, root / path)
         for folder in manifest.folders:
             (root / folder).mkdir(parents=True, exist_ok=True)
             (root / folder / _TIMESTAMP).touch()
         # One time for all: then none of them is newer than what was made from it.
         now = time.time_ns()
-        dated = [path for path in manifest.laid if path.startswith(own)]
+        dated = [path for path in manifest.laid if path.startswith(manifest.own)]
         for path in (*dated, *(f"{folder}/{_TIMESTAMP}" for folder in manifest.folders)):
             os.utime(root / path, ns=(now, now))
-        for path, record in records.items():
-            write_record(root, path, record)
-        share = root / own / "share"
+        share = root / manifest.own / "share"
         share.mkdir(parents=True, exist_ok=True)
-        os.replace(staging / CONFIG, share / CONFIG)
+        shutil.move(staging / CONFIG, share / CONFIG)
         (share / NAME).write_bytes(manifest.to_json())
         there = [path for path in manifest.sources if (root / path).is_file()]
         changed = [p for p in there if file_entry(root / p) != manifest.sources[p]]
@@ -139,6 +153,37 @@ def lay(bundle: str | Path, root: Path, overwrite: bool = False) -> Laid:
         return Laid(manifest, written, sorted(kept), changed, absent)
 
 
+def _check_way(root: Path, path: str) -> None:
+    """Raise `BundleError` where a file could not be laid down, or would be elsewhere."""
+    for parent in Path(path).parents[:-1]:
+        if os.path.lexists(root / parent) and not (root / parent).is_dir():
+            raise BundleError(f"{parent} is in place and is no folder")
+    # The folder of all results may be a link, to a larger disk; what is below must not be.
+    top = Path(path).parts[0]
+    if not (root / path).parent.resolve().is_relative_to((root / top).resolve()):
+        raise BundleError(f"{Path(path).parent} is or is below a link that leads out of {top}")
+
+
+def _strangers(root: Path, manifest: Manifest) -> list[str]:
+    """Files in folders that a rule made as a whole, which the bundle's folders do not have."""
+    return [
+        path.relative_to(root).as_posix()
+        for folder in manifest.folders
+        for path in sorted((root / folder).rglob("[!.]*"))
+        if not path.is_dir() and path.relative_to(root).as_posix() not in manifest.files
+    ]
+
+
+def _check_run(manifest: Manifest, staging: Path) -> None:
+    """Raise `BundleError` unless the configuration is of the run that the manifest names."""
+    try:
+        run = yaml.safe_load((staging / CONFIG).read_text(encoding="utf-8"))["run"]
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleError(f"{CONFIG} cannot be read: {error}") from error
+    if run != manifest.run:
+        raise BundleError(f"{CONFIG} is of the run {run!r}, and the manifest of {manifest.run!r}")
+
+
 @contextmanager
 def _refused(bundle: str | Path) -> Iterator[None]:
     """Whatever a broken archive makes the libraries raise, as a `BundleError`."""
@@ -146,6 +191,8 @@ def _refused(bundle: str | Path) -> Iterator[None]:
         yield
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError) as error:
         raise BundleError(f"{bundle} is no whole ZIP archive: {error}") from error
+    except OSError as error:
+        raise BundleError(f"{bundle} cannot be unpacked: {error}") from error
 
 
 def _manifest(archive: zipfile.ZipFile) -> Manifest:
@@ -159,6 +206,8 @@ def _manifest(archive: zipfile.ZipFile) -> Manifest:
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG) or info.is_dir():
             raise BundleError(f"the bundle has a member that is no plain file: {info.filename}")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise BundleError(f"the bundle has a member that is packed otherwise: {info.filename}")
         if info.flag_bits & _ENCRYPTED:
             raise BundleError(f"the bundle has a member that is encrypted: {info.filename}")
     if NAME not in infos:
@@ -204,15 +253,30 @@ def _copy(source: IO[bytes], target: IO[bytes], most: int) -> tuple[str, int]:
 
 
 def _records(manifest: Manifest, staging: Path) -> dict[str, Record]:
-    """The records of the bundle's files; of no others, so that nothing else counts as made."""
+    """The records of the run's files: one for each, or for its folder, and none of anything else.
+
+    The workflow notices no change of what has no record, and would take it for its own.
+    """
     try:
         found: Any = json.loads((staging / PROVENANCE).read_text(encoding="utf-8"))
         strangers = found.keys() - manifest.files.keys() - set(manifest.folders)
-        fields = {field for record in found.values() for field in record}
-    except (ValueError, AttributeError) as error:
+        fields = {field for record in found.values() for field in record.keys()}
+        made = {
+            path
+            for path, record in found.items()
+            if all(record.get(field) is not None for field in _RECORDED)
+        }
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise BundleError(f"{PROVENANCE} cannot be read: {error}") from error
-    own = f"results/{manifest.run}/"
-    strangers |= {path for path in found if not path.startswith(own)}
+    strangers |= {path for path in found if not path.startswith(manifest.own)}
     if strangers or fields - set(KEPT):
         raise BundleError(f"{PROVENANCE} is about what is not in the bundle: {sorted(strangers)}")
+    folders = tuple(f"{folder}/" for folder in manifest.folders if folder in made)
+    unknown = [
+        path
+        for path in (*manifest.laid, *manifest.folders)
+        if path.startswith(manifest.own) and path not in made and not path.startswith(folders)
+    ]
+    if unknown:
+        raise BundleError(f"{PROVENANCE} does not say how {unknown[0]} was made")
     return found

@@ -68,8 +68,8 @@ class Subject:
 
     run, papers: its name and the papers whose figures it serves; figures: the files drawn; pages:
     the folders drawn, such as the neuron browser; config: the merged configuration; pictures: of
-    every dataset; models: their rows for readers; workflow:
-    the Snakefile; title, version, licence: of the software; engine: version of the workflow engine.
+    every dataset; models: their rows for readers; workflow: the Snakefile; version, licence: of the
+    software; engine: version of the workflow engine.
     """
 
     run: str
