@@ -11,71 +11,25 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 REPOSITORY = Path(__file__).parents[1]
 sys.path[:0] = [str(REPOSITORY / "scripts"), str(REPOSITORY / "tests")]
 
 import browser_world as world  # noqa: E402
-import pandas as pd  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 
-from mmneurons.browser.parts import EFFECTS, EXCLUSIONS, Method, Part, SampleMaps, Shown, View  # noqa: E402
 from mmneurons.browser.site import write_site  # noqa: E402
 
-NEURONS, PICTURES, GRID, ROWS = 1000, 8, (24, 24), 10_000
-LAYERS, UNITS = 32, 64
+NEURONS, PICTURES, ROWS = 1000, 8, 10_000
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-
-
-def photo(seed: int) -> Image.Image:
-    """Smooth shapes under the grain of a photograph, 320 x 240 pixels."""
-    generator = np.random.default_rng(seed)
-    small = Image.fromarray(generator.integers(0, 256, (6, 8, 3), dtype=np.uint8))
-    smooth = np.asarray(small.resize((320, 240), Image.Resampling.BICUBIC), np.float32)
-    fine = Image.fromarray(generator.integers(0, 256, (60, 80, 3), dtype=np.uint8))
-    detail = np.asarray(fine.resize((320, 240), Image.Resampling.BICUBIC), np.float32) - 128
-    pixels = smooth + 0.25 * detail + generator.normal(0, 4, smooth.shape)
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-
-
-def part() -> Part:
-    """1,000 neurons, each the best of 10 concepts and with maps on 8 pictures of its own."""
-    generator = np.random.default_rng(0)
-    places = generator.choice(LAYERS * UNITS, NEURONS, replace=False)
-    rows, views, group_of, maps = [], [], {}, {}
-    for number, place in enumerate(places.tolist()):
-        where = (place // UNITS, place % UNITS)
-        for concept in range(ROWS // NEURONS):
-            group = f"concept {(number * 7 + concept * 13) % 200}"
-            row = ("contribution/plain", f"{number}-{concept % PICTURES}", group, "language")
-            rows.append((*row, *where, 1 / (1 + concept), concept, ""))
-        for order in range(PICTURES):
-            sample, seed = f"{number}-{order}", number * PICTURES + order
-            group_of[sample] = f"concept {(number * 7 + order * 13) % 200}"
-            values = generator.gamma(1, 1, (1, GRID[0] * GRID[1])).astype(np.float32)
-            maps[sample] = SampleMaps([where], values, [("best neuron", values[0])])
-            shown = Shown(str(seed), f"Picture {seed}", lambda seed=seed: photo(seed))
-            text = [(f"An image of {group_of[sample]}", sample)]
-            views.append(View(f"pan-{seed}", f"picture {seed}", shown, text, [sample]))
-    columns = ["method", "sample_id", "group", "module", "layer", "unit", "score", "rank", "key"]
-    return Part(
-        "pan", "model", "A model (made up)", "made-up photographs", "concept",
-        {"language": [UNITS] * LAYERS}, {}, [Method("contribution/plain", "contribution", "")],
-        pd.DataFrame(rows, columns=columns), views, group_of,
-        pd.DataFrame(columns=EFFECTS), {}, pd.DataFrame(columns=EXCLUSIONS), GRID, maps,
-        rates=pd.DataFrame(columns=["what", "method", "value", "low", "high", "n"]),
-    )  # fmt: skip
 
 
 def main() -> None:
     """Write a site, weigh it, and time its pages."""
     with tempfile.TemporaryDirectory() as folder:
-        site, own = Path(folder) / "site", part()
+        site, (own, tokens) = Path(folder) / "site", world.photographed(NEURONS, PICTURES, ROWS)
         start = time.perf_counter()
-        write_site(site, "benchmark", [own], {"model": world.neuron_tokens(LAYERS, UNITS)})
+        write_site(site, "benchmark", [own], tokens)
         print(f"writing: {time.perf_counter() - start:.1f} s")
         files = [path for path in site.rglob("*") if path.is_file()]
         pictures = sum(path.stat().st_size for path in files if path.suffix == ".webp")

@@ -14,11 +14,13 @@ from mmneurons.artifacts.tables import write_csv, write_table
 from mmneurons.artifacts.tensors import write_tensors
 from mmneurons.browser.domains import domains_part
 from mmneurons.browser.pan import pan_part
+from mmneurons.browser.parts import EFFECTS, EXCLUSIONS, Method, Part, SampleMaps, Shown, View
 from mmneurons.browser.two_stage import two_stage_part
 
 SCRIPT = "</script><script>window.broken=1</script>"
 IMAGE = "<img src=x onerror=window.broken=1>"
-TOKENS = ["\u2581dog", SCRIPT, "\n", "<s>", "$x$", "*", "\u718a", "&amp;", "\u2581", '"x"']
+TOKENS = ["\u2581dog", SCRIPT, "\n", "=1+1", "@$x$", "-*", "\r\u718a", "+&amp;", "\u2581", '\t"x"']
+"""Markup, and texts that a spreadsheet would take for formulas."""
 PREFIX = "An image of"
 DOMAINS = ["common", "medical"]
 SITE = "act"
@@ -33,13 +35,13 @@ def rng(*names):
 
 
 def neuron_tokens(layers, units):
-    """Ten tokens of every language neuron."""
+    """Ten tokens of every language neuron: five of TOKENS, others for each unit, and five words."""
     rows = [
         (
             "language",
             layer,
             unit,
-            [*TOKENS[unit % 10 :], *TOKENS[: unit % 10]],
+            [*[*TOKENS, *TOKENS][unit % 10 : unit % 10 + 5], *(f"w{unit}.{n}" for n in range(5))],
             np.linspace(0.3, 0.01, 10, dtype=np.float32),
         )
         for layer in range(layers)
@@ -147,15 +149,25 @@ def exclusions(stage, detail):
     return pd.DataFrame(rows, columns=["stage", "sample_id", "group", "reason", "detail"])
 
 
-def pan(folder, layers=3, units=40, pictures=5, top=10, grid=GRID, size=(60, 40), queries=False):
-    """Captions that name two concepts each, one of them written as markup."""
+def pan(
+    folder,
+    layers=3,
+    units=40,
+    pictures=5,
+    top=10,
+    grid=GRID,
+    size=(60, 40),
+    queries=False,
+    animal="dog",
+):
+    """Captions that name two concepts each, the animal and one that is written as markup."""
     listed, captions, concepts, boxes = [], [], [], {}
     for number in range(pictures):
         name = f"{number:09d}"
         listed.append((name, f"{name}.jpg", f"photo {IMAGE}", number))
         draw(folder / "sbu" / f"{name}.jpg", ("pan", number), size)
         ball = "ball" if number < 20 else f"ball of colour {number % 48}"
-        first, second = ("dog", "<i>grass</i>") if number % 2 else (ball, "dog")
+        first, second = (animal, "<i>grass</i>") if number % 2 else (ball, animal)
         text = f"{PREFIX} a {first} on {second} {SCRIPT}"
         captions.append((name, "plain", text))
         captions.append((name, "shuffled", f"{PREFIX} nothing"))
@@ -301,18 +313,28 @@ def domains(folder, record="samples", language=(40, 40, 40)):
     return paths
 
 
+def captioned(folder, model, layers=3, units=40, **others):
+    """The part of a model that captions; others: arguments of `pan`."""
+    return pan_part(
+        pan(folder, layers, units, **others), model, LABELS[model], "sbu", "made-up captions",
+        str(folder / "sbu"), SITE, {"language": [units] * layers}, PREFIX, 5, 5,
+    )  # fmt: skip
+
+
+def two_captions(folder):
+    """Parts of two models that caption the same pictures, and name a dog and a cat."""
+    dogs, cats = captioned(folder / "one", "one"), captioned(folder / "two", "two", animal="cat")
+    return [dogs, cats], {model: neuron_tokens(3, 40) for model in LABELS}
+
+
 def parts(folder: Path, **sizes):
     """Parts of two models and three papers, and their decoded neurons; sizes: those of `pan`."""
     layers, units = sizes.get("layers", 3), sizes.get("units", 40)
-    of_language = {"language": [units] * layers}
     first = two_stage_part(
         two_stage(folder / "two_stage"), "one", LABELS["one"], "made-up objects",
         str(folder / "two_stage" / "coco"), SITE, "auto", {"language": [40] * 3},
     )  # fmt: skip
-    second = pan_part(
-        pan(folder / "pan", **sizes), "two", LABELS["two"], "sbu", "made-up captions",
-        str(folder / "pan" / "sbu"), SITE, of_language, PREFIX, 5, 5,
-    )  # fmt: skip
+    second = captioned(folder / "pan", "two", **sizes)
     counted = domains(folder / "domains", language=[units] * layers)
     third = domains_part(
         counted, "two", LABELS["two"], dict.fromkeys(DOMAINS, "made-up data"),
@@ -320,3 +342,48 @@ def parts(folder: Path, **sizes):
     )  # fmt: skip
     tokens = {"one": neuron_tokens(3, 40), "two": neuron_tokens(layers, units)}
     return [first, second, third], tokens
+
+
+def photo(seed):
+    """Smooth shapes under the grain of a photograph, 320 x 240 pixels."""
+    generator = np.random.default_rng(seed)
+    small = Image.fromarray(generator.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    smooth = np.asarray(small.resize((320, 240), Image.Resampling.BICUBIC), np.float32)
+    fine = Image.fromarray(generator.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    detail = np.asarray(fine.resize((320, 240), Image.Resampling.BICUBIC), np.float32) - 128
+    pixels = smooth + 0.25 * detail + generator.normal(0, 4, smooth.shape)
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def photographed(neurons, pictures, rows, grid=(24, 24), layers=32, units=64):
+    """A part whose neurons have maps on `pictures` photographs of their own, and their tokens.
+
+    rows: of the table, as many for each neuron, each for another of 200 concepts.
+    """
+    generator = np.random.default_rng(0)
+    places = generator.choice(layers * units, neurons, replace=False)
+    found, views, group_of, maps = [], [], {}, {}
+    for number, place in enumerate(places.tolist()):
+        where = (place // units, place % units)
+        for concept in range(rows // neurons):
+            group = f"concept {(number * 7 + concept * 13) % 200}"
+            row = ("contribution/plain", f"{number}-{concept % pictures}", group, "language")
+            found.append((*row, *where, 1 / (1 + concept), concept, ""))
+        for order in range(pictures):
+            sample, seed = f"{number}-{order}", number * pictures + order
+            group_of[sample] = f"concept {(number * 7 + order * 13) % 200}"
+            values = generator.gamma(1, 1, (1, grid[0] * grid[1])).astype(np.float32)
+            maps[sample] = SampleMaps([where], values, [("best neuron", values[0])])
+            shown = Shown(str(seed), f"Picture {seed}", lambda seed=seed: photo(seed))
+            text = [(f"An image of {group_of[sample]}", sample)]
+            views.append(View(f"pan-{seed}", f"picture {seed}", shown, text, [sample]))
+    columns = ["method", "sample_id", "group", "module", "layer", "unit", "score", "rank", "key"]
+    part = Part(
+        "pan", "model", "A model (made up)", "made-up photographs", "concept",
+        {"language": [units] * layers}, {},
+        [Method("contribution/plain", "contribution", "contribution", "")],
+        pd.DataFrame(found, columns=columns), views, group_of,
+        pd.DataFrame(columns=EFFECTS), {}, pd.DataFrame(columns=EXCLUSIONS), grid, maps,
+        rates=pd.DataFrame(columns=["what", "method", "value", "low", "high", "n"]),
+    )  # fmt: skip
+    return part, {"model": neuron_tokens(layers, units)}

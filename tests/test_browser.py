@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from mmneurons.browser import pan, two_stage
 from mmneurons.browser.compare import layer_counts, overlaps, unit_counts
 from mmneurons.browser.domains import domains_part
-from mmneurons.browser.pan import _pieces
-from mmneurons.browser.parts import NEURON
+from mmneurons.browser.parts import NEURON, SHORT
 from mmneurons.browser.pictures import Pictures, best_at_patches, packed, packed_places, scale
 from mmneurons.browser.run import language_layers, of_model
 from mmneurons.browser.site import CHUNK, STATIC, plain, shown_neurons, write_site
@@ -69,6 +69,24 @@ def test_neurons_of_the_best_ranks_are_shown_and_random_ones_never():
     assert shown_neurons(found, 3)[-1] == ("language", 2, 9)
 
 
+def test_neurons_of_which_most_was_recorded_come_first():
+    rows = [("language", 0, unit, unit) for unit in range(6)]
+    found = pd.DataFrame(rows, columns=["module", "layer", "unit", "rank"])
+    known = {("language", 0, 5): 2, ("language", 0, 3): 1, ("language", 0, 4): 1}
+    chosen = [[unit for _, _, unit in shown_neurons(found, n, known)] for n in range(1, 6)]
+    assert chosen == [[5], [3, 5], [3, 4, 5], [0, 3, 4, 5], [0, 1, 3, 4, 5]]
+
+
+def test_where_pages_are_few_they_have_maps_and_effects(made, tmp_path):
+    _, parts, tokens, _ = made
+    write_site(tmp_path, "run", [parts[1]], tokens, neurons=12)
+    details = read_chunk(tmp_path / "data" / "neurons0-0.js")
+    assert len(details) == 12 < read_chunk(tmp_path / "data" / "index.js")["models"][0]["found"]
+    for own in details:
+        assert own["effects"] and all(p["map"] for p in own["parts"][0]["pictures"])
+        assert own["parts"][0]["pictures"]
+
+
 def test_rows_are_those_of_the_tables(made):
     _, parts, _, chunks = made
     models = [model["name"] for model in chunks["index"]["models"]]
@@ -91,9 +109,10 @@ def test_rows_are_those_of_the_tables(made):
         }
         expected = {}
         for part in (part for part in parts if part.model == model):
-            shown = part.found[
-                [w in where for w in part.found[NEURON].itertuples(index=False, name=None)]
-            ]
+            found = part.found
+            if "seed" in found:  # of random neurons the first selection
+                found = found[found["seed"].isna() | (found["seed"] == 0)]
+            shown = found[[w in where for w in found[NEURON].itertuples(index=False, name=None)]]
             for key, own in shown.groupby(["module", "layer", "unit", "method", "group"]):
                 rank = int(own["rank"].min())
                 expected[key] = (rank + 1 if rank >= 0 else None, own["sample_id"].nunique())
@@ -152,6 +171,34 @@ def test_maps_of_a_neuron_have_one_scale_and_its_largest_values_come_first(made)
             seen += 1
         break
     assert seen > 5
+
+
+def test_pictures_without_a_map_are_those_that_a_neuron_was_selected_for(made):
+    _, parts, _, chunks = made
+    part = parts[1]
+    picture = {s: number for number, v in enumerate(part.views) for s in v.samples}
+    first = next(n for n, row in enumerate(chunks["pictures"]) if row[0] == part.views[0].picture)
+    methods = [method["key"] for method in chunks["index"]["methods"]]
+    mapped = {("language", *unit) for maps in part.maps.values() for unit in maps.neurons}
+    bare = both = 0
+    for where, rows in part.found.groupby(NEURON):
+        detail, _ = neuron(chunks, 1, where)
+        active = next(own for own in detail["parts"] if own["paper"] == "pan")
+        own = rows.assign(picture=[first + picture[sample] for sample in rows["sample_id"]])
+        own = own.sort_values(["rank", "sample_id", "method"]).drop_duplicates("picture")
+        shown = [tile["picture"] for tile in active["pictures"]]
+        rest = own[~own["picture"].isin(shown)]
+        assert active["n_selected"] == len(rest)
+        said = [
+            (tile["picture"], methods[tile["method"]], tile["rank"] - 1, tile["group"])
+            for tile in active["selected"]
+        ]
+        columns = ["picture", "method", "rank", "group"]
+        assert said == list(rest[columns].itertuples(index=False, name=None))[: 8 - len(shown)]
+        assert bool(shown) == (where in mapped) and active["mapped"] == len(shown)
+        assert shown or said
+        bare, both = bare + (not shown), both + bool(shown and said)
+    assert bare > 5 and both > 5
 
 
 def test_effects_stand_beside_those_of_random_neurons(made):
@@ -243,9 +290,9 @@ def test_nothing_found_and_nothing_tested_makes_a_site_all_the_same(made, tmp_pa
 def test_words_of_captions_lead_to_their_samples(made):
     _, _, _, chunks = made
     views = [view for views in chunks["pictures0"] for view in views]
-    pan = [view for view in views if view["paper"] == "pan"]
-    assert len(pan) == 5
-    for view in pan:
+    captions = [view for view in views if view["paper"] == "pan"]
+    assert len(captions) == 5
+    for view in captions:
         marked = {piece: view["samples"][n]["group"] for piece, n in view["text"] if n is not None}
         assert len(marked) == 2 and all(piece == group for piece, group in marked.items())
         assert "".join(piece for piece, _ in view["text"]).startswith(world.PREFIX)
@@ -256,11 +303,23 @@ def test_words_of_captions_lead_to_their_samples(made):
     assert sum(name.startswith("reply without random") for name, _ in question["details"]) == 3
 
 
+def test_the_list_of_pictures_has_the_words_of_every_model(tmp_path):
+    write_site(tmp_path, "run", *world.two_captions(tmp_path))
+    listed = read_chunk(tmp_path / "data" / "pictures.js")
+    assert len(listed) == 5
+    for _, _, paper, views in [row[1:] for row in listed]:
+        assert paper == "pan" and [model for model, _, _ in views] == [0, 1]
+        for (_, text, groups), own, other in zip(
+            views, ("dog", "cat"), ("cat", "dog"), strict=True
+        ):
+            assert own in text and own in groups and other not in text + "".join(groups)
+
+
 def test_overlapping_concepts_are_marked_once():
     concepts = pd.DataFrame(
         [("s-dog", 4, 7), ("s-og", 5, 7), ("s-cat", 12, 15)], columns=["sample_id", "start", "end"]
     )
-    pieces = _pieces("the dog and cat", concepts)
+    pieces = pan._pieces("the dog and cat", concepts)
     assert pieces == [("the ", ""), ("dog", "s-dog"), (" and ", ""), ("cat", "s-cat")]
 
 
@@ -302,19 +361,14 @@ def test_scale_of_maps():
 
 
 def test_a_model_without_patches_says_so(tmp_path):
-    from mmneurons.browser.pan import pan_part
-
-    paths = world.pan(tmp_path, grid=None)
-    part = pan_part(
-        paths, "two", "Two", "sbu", "data", str(tmp_path / "sbu"), world.SITE,
-        {"language": [40] * 3}, world.PREFIX, 5, 5,
-    )  # fmt: skip
+    part = world.captioned(tmp_path, "two", grid=None)
     write_site(tmp_path / "site", "run", [part], {"two": world.neuron_tokens(3, 40)})
     for views in read_chunk(tmp_path / "site" / "data" / "pictures0.js"):
         assert all("no heatmap" in view["why"] and view["patches"] is None for view in views)
     for own in read_chunk(tmp_path / "site" / "data" / "neurons0-0.js"):
         (active,) = own["parts"]
         assert "no heatmap" in active["why"] and not active["pictures"] and not active["shares"]
+        assert active["selected"] and active["recorded"] == ""
 
 
 # --------------------------------------------------------------------------------------- pictures
@@ -369,6 +423,36 @@ def test_overlap_layers_and_units_of_a_table_by_hand():
     assert overlaps(part) == [[1.0, 0.75, None], [0.75, 1.0, None], [None, None, 1.0]]
     assert layer_counts(part, "a") == {"language": [2, 1]}
     assert unit_counts(part, "b", 2) == ([("language", 1, 7, 2), ("language", 0, 2, 1)], 3)
+
+
+def test_of_random_neurons_the_first_selection_is_counted():
+    from types import SimpleNamespace
+
+    rows = [("auto", "s", 0, 1, 0, None), ("auto", "s", 0, 2, 1, None)]
+    rows += [("random", "s", 0, unit, -1, seed) for seed in (3, 4) for unit in (2, 4 + seed)]
+    rows += [("random", "t", 1, 7, -1, 4), ("random", "s", 0, 2, -1, 3)]
+    columns = ["method", "sample_id", "layer", "unit", "rank", "seed"]
+    found = pd.DataFrame(rows, columns=columns).assign(module="language")
+    methods = [SimpleNamespace(key=key) for key in ("auto", "random")]
+    part = SimpleNamespace(found=found, methods=methods, layers={"language": [10, 10]})
+    # Seed 3 is the first; what it draws twice for a sample counts once.
+    assert layer_counts(part, "random") == layer_counts(part, "auto") == {"language": [2, 0]}
+    assert unit_counts(part, "random", 9) == ([("language", 0, 2, 1), ("language", 0, 7, 1)], 2)
+    assert overlaps(part) == [[1.0, 0.5], [0.5, 1.0]]
+
+
+def test_short_names_fit_and_tell_all_methods_apart(made):
+    _, _, _, chunks = made
+    named = [method["short"] for method in chunks["index"]["methods"]]
+    named += [*pan.SHORT.values(), *two_stage.SHORT.values()]
+    assert all(len(name) <= SHORT for name in named)
+    of_key = {**two_stage.SHORT, **{f"{key}/plain": name for key, name in pan.SHORT.items()}}
+    assert len(set(of_key.values())) == len(of_key)
+    labels = {
+        two_stage._method(key, "act").label: two_stage._method(key, "act").short
+        for key in two_stage.SHORT
+    }
+    assert len(labels) == len(two_stage.SHORT)
 
 
 def test_rates_are_those_of_the_measures(made):

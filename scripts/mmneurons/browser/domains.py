@@ -62,6 +62,7 @@ def domains_part(
             Method(
                 method,
                 f"domain activation entropy ({rule['variant']}, {percent} of a module)",
+                "domain entropy",
                 "score: entropy of the unit's activation probabilities over domains, in nats; the "
                 "lower, the more specific. Random neurons are drawn from the same layers; they are "
                 "not kept one by one",

@@ -20,6 +20,7 @@ from mmneurons.metrics.weight_noise import gone
 
 SINGLE = 5
 """Neurons of a sample whose maps are recorded one by one, the best by contribution."""
+RECORDED = f"Maps were recorded of the {SINGLE} best neurons of each concept by contribution"
 CONTROL = "random/plain"
 MEASURES = {
     "weight noise": "noise on the output rows of the sample's best neurons: captions that no "
@@ -27,13 +28,21 @@ MEASURES = {
     "edit": "edit of the sample's best neurons into another word: captions that name it and no "
     "longer the concept",
 }
+SHORT = {
+    "contribution": "contribution, own word",
+    "attribution": "attribution, own word",
+    "activation": "activation, last token",
+    "random": "random, Pan et al.",
+}
 NOTES = {
     "contribution": "score: activation where the caption says the concept, times what the neuron "
     "adds to its logit",
     "attribution": "score: pre-activation times gradient of the concept's logit",
     "activation": "score: activation at the last input token, the same for all concepts",
 }
-LABELS = METHODS | {"contribution": "contribution (Pan et al.), generated word"}
+LABELS = METHODS | {
+    name: f"{METHODS[name]}, generated word" for name in ("contribution", "attribution")
+}
 
 
 def pan_part(
@@ -72,7 +81,13 @@ def pan_part(
         layers=layers,
         inert={"language": record.facts.get("inert_layers", [])},
         methods=[
-            Method(f"{name}/plain", LABELS.get(name, name), NOTES.get(name, ""), sites[name])
+            Method(
+                f"{name}/plain",
+                LABELS.get(name, name),
+                SHORT.get(name, name),
+                NOTES.get(name, ""),
+                sites[name],
+            )
             for name in dict.fromkeys(found["method"].str.removesuffix("/plain"))
         ],
         found=found,
@@ -97,6 +112,7 @@ def pan_part(
         grid=None if grid is None else tuple(grid),
         maps={} if grid is None else _maps(record, site, best),
         no_maps=NO_GRID if grid is None else "",
+        recorded="" if grid is None else RECORDED,
         spread=bool(record.facts["through_queries"]),
         top_label="largest activation at a patch",
         rates=_rates(

@@ -13,6 +13,7 @@ NEURON = ["module", "layer", "unit"]
 FOUND = ["method", "sample_id", "group", *NEURON, "score", "rank", "key"]
 EFFECTS = ["method", "key", "measure", "value", "n", "control", "n_control", "best"]
 EXCLUSIONS = ["stage", "sample_id", "group", "reason", "detail"]
+SHORT = 24
 UNRANKED = -1
 """The rank of random neurons, and of whatever else is drawn rather than ranked."""
 
@@ -24,12 +25,15 @@ Where = tuple[str, int, int]
 class Method:
     """A way of finding neurons, such as "two_stage/auto".
 
-    label: its name for readers. note: what its rank and score are, in a sentence. site: where
-    activations are read, "" where that is not a choice. counted: what its neurons are found for.
+    label: its name for readers. short: the same in SHORT characters at most, for the table, where
+    longer names would be cut and could not be told apart. note: what its rank and score are, in a
+    sentence. site: where activations are read, "" where that is not a choice. counted: what its
+    neurons are found for.
     """
 
     key: str
     label: str
+    short: str
     note: str
     site: str = ""
     ranked: bool = True
@@ -88,7 +92,8 @@ class Part:
     layers: units of every layer, by module. found: the neurons of every method, with the columns
     FOUND; `key` says to which row of `effects` they belong. effects: what changing neurons did, and
     what random ones did, with the columns EFFECTS; it holds for neurons of rank below `best`.
-    tops: for neurons without maps, (sample_id, value) of the samples where they are most active.
+    recorded: for which neurons and pictures there are maps, in a sentence. tops: for neurons
+    without maps, (sample_id, value) of the samples where they are most active.
     shares: (what, share, of how many) by neuron. groups: what concepts, objects or domains are
     called here.
     """
@@ -110,6 +115,7 @@ class Part:
     grid: tuple[int, int] | None = None
     maps: Mapping[str, SampleMaps] = field(default_factory=dict)
     no_maps: str = ""
+    recorded: str = ""
     spread: bool = False
     top_label: str = "activation"
     tops: Callable[[Sequence[Where], int], Mapping[Where, list[tuple[str, float]]]] | None = None

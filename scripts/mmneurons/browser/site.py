@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from mmneurons.artifacts.neurons import Neuron
-from mmneurons.browser.compare import BEST, layer_counts, overlaps, unit_counts
+from mmneurons.browser.compare import BEST, first_selection, layer_counts, overlaps, unit_counts
 from mmneurons.browser.parts import EXCLUSIONS, NEURON, Part, View, Where
 from mmneurons.browser.pictures import Pictures, best_at_patches, packed, packed_places, scale
 from mmneurons.figures.style import METHOD_COLOURS, OTHER_COLOUR, uniform_colormap
@@ -52,25 +54,34 @@ def write_site(
 ) -> None:
     """Write the whole browser of a run into an empty or new folder.
 
-    tokens: neuron_tokens by model. neurons: so many of each model have a page, those of the best
-    ranks. pictures: so many are shown with a neuron. side: pixels of a picture's longest side, at
-    most; megabytes: of all pictures together. notes: sentences about the run for the first
-    page.
+    tokens: neuron_tokens by model. neurons: so many of each model have a page, those of which most
+    was recorded, then those of the best ranks. pictures: so many are shown with a neuron. side:
+    pixels of a picture's longest side, at most; megabytes: of all pictures together. notes:
+    sentences about the run for the first page.
     """
     _Site(Path(folder), parts, tokens, neurons, pictures).write(
         run, side, int(megabytes * 1e6), notes
     )
 
 
-def shown_neurons(found: pd.DataFrame, most: int) -> list[Where]:
-    """The neurons that get a page: those of the best rank by any method, then of most samples.
+def shown_neurons(
+    found: pd.DataFrame, most: int, recorded: Mapping[Where, int] | None = None
+) -> list[Where]:
+    """The neurons that get a page: those of which most was recorded, of these the best ranks.
 
-    Random neurons have no rank and get none for being drawn.
+    recorded: whether there are maps of a neuron and whether there are effects, as a number, 0
+    where it is not named. Ranks are the best by any method; of equal ranks the neuron of most
+    samples comes first. Random neurons have no rank and get none for being drawn.
     """
     ranked = found[found["rank"] >= 0]
     best = ranked.groupby(NEURON)["rank"].agg(["min", "size"]).reset_index()
+    known = recorded or {}
+    rows = best[NEURON].itertuples(index=False, name=None)
+    best["recorded"] = np.array([known.get(where, 0) for where in rows], dtype=int)
     order = best.sort_values(
-        ["min", "size", *NEURON], ascending=[True, False, True, True, True], kind="stable"
+        ["recorded", "min", "size", *NEURON],
+        ascending=[False, True, False, True, True, True],
+        kind="stable",
     )
     chosen = order.head(most).sort_values(NEURON, kind="stable")
     rows = chosen[NEURON].itertuples(index=False, name=None)
@@ -83,16 +94,26 @@ def among(table: pd.DataFrame, neurons: Container[Where]) -> np.ndarray:
     return np.array([where in neurons for where in rows], dtype=bool)
 
 
+def changed(part: Part) -> pd.DataFrame:
+    """Rows of `part.found` whose neurons were changed, once for each of their effects."""
+    joined = part.found.merge(part.effects, on=["method", "key"])
+    return joined[(joined["rank"] < joined["best"]) & (joined["rank"] >= 0)]
+
+
 class _Site:
     def __init__(self, folder, parts, tokens, neurons, pictures):
-        self.folder, self.parts, self.tokens = folder, list(parts), tokens
+        self.folder, self.tokens = folder, tokens
+        self.parts = [replace(part, found=first_selection(part.found)) for part in parts]
         self.n_pictures = pictures
         self.pictures = Pictures()
         self.models = list(dict.fromkeys(part.model for part in self.parts))
         self.methods = list(dict.fromkeys(m.key for part in self.parts for m in part.methods))
         self.own = {m: [part for part in self.parts if part.model == m] for m in self.models}
+        self.changed = {id(part): changed(part) for part in self.parts}
         self.shown = {
-            model: shown_neurons(pd.concat([part.found for part in own]), neurons)
+            model: shown_neurons(
+                pd.concat([part.found for part in own]), neurons, self._recorded(own)
+            )
             for model, own in self.own.items()
         }
         self.place = {
@@ -114,6 +135,21 @@ class _Site:
         return {
             module: list(units) for part in self.own[model] for module, units in part.layers.items()
         }
+
+    def _recorded(self, parts: Sequence[Part]) -> Mapping[Where, int]:
+        """1 for neurons of which there are maps or effects, 2 where there are both."""
+        mapped = {
+            ("language", int(layer), int(unit))
+            for part in parts
+            for maps in part.maps.values()
+            for layer, unit in maps.neurons
+        }
+        tested = {
+            where
+            for part in parts
+            for where in self.changed[id(part)][NEURON].itertuples(index=False, name=None)
+        }
+        return Counter([*mapped, *tested])
 
     def _of_part(self, part: Part) -> list[Where]:
         return [where for where in self.shown[part.model] if where[0] in part.layers]
@@ -195,6 +231,7 @@ class _Site:
         return {
             "key": key,
             "label": found.label,
+            "short": found.short,
             "note": found.note,
             "site": found.site,
             "counted": found.counted,
@@ -300,19 +337,23 @@ class _Site:
         """Write what the pages of a model's neurons show."""
         texts = self._token_texts(model)
         parts = self.own[model]
-        about = [(part, self._ranks(part), self._effects(part)) for part in parts]
+        about = [
+            (part, self._ranks(part), self._effects(part), self._selected(part)) for part in parts
+        ]
         shares = [part.shares(self._of_part(part)) if part.shares else {} for part in parts]
         maps = [self._maps_of(part) for part in parts]
         details = []
         for where in self.shown[model]:
             detail = {"tokens": texts.get(where), "ranks": [], "effects": [], "parts": []}
-            for (part, ranks, effects), share, of_neuron in zip(about, shares, maps, strict=True):
+            for known, share, of_neuron in zip(about, shares, maps, strict=True):
+                part, ranks, effects, selected = known
                 if where[0] not in part.layers:
                     continue
                 detail["ranks"] += ranks.get(where, [])
                 detail["effects"] += effects.get(where, [])
                 detail["parts"].append(
                     self._active(part, where, share.get(where), of_neuron.get(where, {}))
+                    | self._chosen(part, where, selected.get(where, []))
                 )
             details.append(detail)
         for first in range(0, len(details), CHUNK):
@@ -369,8 +410,7 @@ class _Site:
         Means over the samples whose changed neurons it was among.
         """
         place = self.place[part.model]
-        joined = part.found.merge(part.effects, on=["method", "key"])
-        joined = joined[(joined["rank"] < joined["best"]) & (joined["rank"] >= 0)]
+        joined = self.changed[id(part)]
         joined = joined[among(joined, place)]
         found: dict[Where, list] = {}
         keys = [*NEURON, "method", "group", "measure"]
@@ -396,6 +436,25 @@ class _Site:
             )
         return found
 
+    def _selected(self, part: Part) -> dict[Where, list[tuple]]:
+        """By neuron, (sample, method, rank, score) where it was found, best rank first.
+
+        One a picture. Domain neurons are found for a domain and not for a picture.
+        """
+        if part.tops is not None:
+            return {}
+        place, found = self.place[part.model], part.found
+        own = found[(found["rank"] >= 0) & among(found, place)]
+        rows = own.sort_values(["rank", "sample_id", "method"], kind="stable")
+        selected: dict[Where, dict[str, tuple]] = {}
+        for row in rows.itertuples():
+            view = self.view_of.get((id(part), row.sample_id))
+            if view:
+                where = (row.module, int(row.layer), int(row.unit))
+                what = (row.sample_id, row.method, int(row.rank), row.score)
+                selected.setdefault(where, {}).setdefault(view.picture, what)
+        return {where: list(pictures.values()) for where, pictures in selected.items()}
+
     def _maps_of(self, part: Part) -> dict[Where, dict[str, np.ndarray]]:
         """Maps by neuron and sample, of the neurons that have a page."""
         found: dict[Where, dict[str, np.ndarray]] = {}
@@ -406,24 +465,41 @@ class _Site:
                     found.setdefault(where, {})[sample] = maps.values[place]
         return found
 
+    def _tile(self, part: Part, sample: str) -> dict:
+        """What a neuron's page says of the picture of a sample, and where its own page is."""
+        view = self.view_of[id(part), sample]
+        return {
+            "picture": self.picture_place[view.picture],
+            "concept": list(view.samples).index(sample),
+            "file": self.pictures.file(view.shown),
+            "alt": view.shown.alt,
+            "heading": view.heading,
+            "group": part.group_of.get(sample, ""),
+        }
+
+    def _chosen(self, part: Part, where: Where, selected: Sequence[tuple]) -> dict:
+        """The pictures for which a neuron was found and which do not stand there for a map."""
+        samples = [sample for sample, _ in self.tops[id(part)].get(where, [])]
+        seen = {self.view_of[id(part), sample].picture for sample in samples}
+        others = [own for own in selected if self.view_of[id(part), own[0]].picture not in seen]
+        return {
+            "selected": [
+                self._tile(part, sample)
+                | {"method": self.methods.index(method), "rank": rank + 1, "score": score}
+                for sample, method, rank, score in others[: self.n_pictures - len(samples)]
+            ],
+            "n_selected": len(others),
+        }
+
     def _active(self, part: Part, where: Where, shares, maps: Mapping[str, np.ndarray]) -> dict:
         """Where a neuron is most active: pictures, maps on one scale, shares of tokens."""
         tops = self.tops[id(part)].get(where, [])
         low, high = scale([maps[sample] for sample, _ in tops if sample in maps])
         pictures = []
         for sample, value in tops:
-            view = self.view_of[id(part), sample]
-            pictures.append(
-                {
-                    "picture": self.picture_place[view.picture],
-                    "file": self.pictures.file(view.shown),
-                    "alt": view.shown.alt,
-                    "heading": view.heading,
-                    "group": part.group_of.get(sample, ""),
-                    "value": value,
-                    "map": packed(maps[sample], low, high) if sample in maps else None,
-                }
-            )
+            own = packed(maps[sample], low, high) if sample in maps else None
+            pictures.append(self._tile(part, sample) | {"value": value, "map": own})
+        viewed = [self.view_of.get((id(part), sample)) for sample in maps]
         why = part.no_maps
         if not maps and not why:
             why = "No activation map of this neuron was recorded."
@@ -443,6 +519,8 @@ class _Site:
             "grid": part.grid,
             "spread": part.spread,
             "scale": [low, high],
+            "recorded": part.recorded,
+            "mapped": len({view.picture for view in viewed if view}),
             "pictures": pictures,
             "why": why,
             "shares": known,
@@ -452,7 +530,7 @@ class _Site:
 
     def _picture_pages(self) -> None:
         pages: dict[str, list[dict]] = {name: [] for name in self.picture_place}
-        listed: dict[str, tuple] = {}
+        listed: dict[str, list] = {}
         by_sample = {
             id(part): {s: rows for s, rows in self._listed(part).groupby("sample_id", sort=False)}
             for part in self.parts
@@ -460,8 +538,9 @@ class _Site:
         for part, view in self.views:
             pages[view.picture].append(self._view(part, view, by_sample[id(part)]))
             file, text = self.pictures.file(view.shown), "".join(piece for piece, _ in view.text)
-            entry = (view.heading, file, text, part.paper, [part.group_of[s] for s in view.samples])
-            listed.setdefault(view.picture, entry)
+            said = [self.models.index(part.model), text, [part.group_of[s] for s in view.samples]]
+            # Every model has its own caption of a picture, and a search is to find each of them.
+            listed.setdefault(view.picture, [view.heading, file, part.paper, []])[-1].append(said)
         views = list(pages.values())
         for first in range(0, len(views), CHUNK):
             self._chunk(f"pictures{first // CHUNK}", views[first : first + CHUNK])

@@ -20,6 +20,17 @@ MEASURES = {
     "suppression": "noise on its neurons: captions that no longer name the object",
     "retention": "noise on its neurons: captions of other pictures that still name their object",
 }
+SHORT = {
+    "two_stage/auto": "two-stage, automatic",
+    "two_stage/manual": "two-stage, manual",
+    "two_stage/difference": "two-stage, stage 1 only",
+    "two_stage/gradact": "two-stage, stage 2 only",
+    "attribution/all-layers": "attribution",
+    "attribution/no-last": "attribution, no inert",
+    "contribution/all-layers": "contribution",
+    "contribution/no-last": "contribution, no inert",
+    "random/matched": "random, matched",
+}
 AVERAGED = 5
 """Neurons of a sample whose maps are averaged, as in the paper's figure 3."""
 
@@ -66,6 +77,7 @@ def two_stage_part(
         exclusions=read_table(inputs["exclusions"][0]),
         grid=grid,
         maps=_maps(record, site, group_of, best),
+        recorded="Maps were recorded of the candidates of each object, on all its pictures",
         top_label="largest activation at an image token",
         rates=_rates(rates),
     )
@@ -82,7 +94,8 @@ def _method(key: str, site: str) -> Method:
     note = notes.get(method, "")
     if variant == "gradact":
         note = "score: activation times gradient of the object's logit"
-    return Method(key, method_label(method, variant), note, site, key != CONTROL)
+    label = method_label(method, variant)
+    return Method(key, label, SHORT.get(key, key), note, site, key != CONTROL)
 
 
 def _views(valid: pd.DataFrame, root: str, inpainted: str) -> list[View]:
