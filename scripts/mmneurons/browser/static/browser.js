@@ -129,8 +129,14 @@
 
   const methodDot = (m) => el("span", { class: "dot", style: { background: index.methods[m].colour } });
 
+  const noteOf = (m) => (index.methods[m].note ? index.methods[m].label + ": " + index.methods[m].note : index.methods[m].label);
+
   function methodLabel(m) {
-    return el("span", { class: "method", title: index.methods[m].note }, methodDot(m), index.methods[m].label);
+    return el("span", { class: "method", title: noteOf(m) }, methodDot(m), index.methods[m].label);
+  }
+
+  function methodShort(m) {
+    return el("span", { class: "method", title: noteOf(m) }, methodDot(m), index.methods[m].short);
   }
 
   function select(label, options, value, change) {
@@ -239,12 +245,30 @@
     return { frame, image, draw: (bytes, grid, mode) => { latest = [bytes, grid, mode]; draw(); } };
   }
 
+  const MODES = [["picture", "Picture"], ["heatmap", "Heatmap"], ["mask", "Mask"]];
   let mode = "heatmap";
 
   function modeChoice(change) {
-    return choice("What is shown", "mode",
-      [["picture", "Picture"], ["heatmap", "Heatmap"], ["mask", "Mask"]], mode,
-      (key) => { mode = key; change(); });
+    return choice("What is shown", "mode", MODES, mode, (key) => setMode(key, change));
+  }
+
+  function setMode(key, change) {
+    mode = key;
+    for (const box of document.querySelectorAll("input[name=mode]")) box.checked = box.value === key;
+    rememberMode();
+    change();
+  }
+
+  /* The heatmap is what an address without a word about it shows. */
+  const rememberMode = () => remember({ show: mode === "heatmap" ? "" : mode });
+
+  function takeMode(query) {
+    if (MODES.some(([key]) => key === query.get("show"))) mode = query.get("show");
+  }
+
+  /* Values of a stored map by patch, for the CSV; a byte was kept of each. */
+  function patchValues(text, grid, low, high) {
+    return Array.from(unpack(text), (byte, i) => ({ patch_row: Math.floor(i / grid[1]) + 1, patch_column: (i % grid[1]) + 1, value: Number((low + ((high - low) * byte) / 255).toPrecision(5)) }));
   }
 
   /* ------------------------------------------------------------------ links */
@@ -263,6 +287,17 @@
       try { return decodeURIComponent(part); } catch (error) { return part; }
     });
     return { path: path, query: new URLSearchParams(cut < 0 ? "" : text.slice(cut + 1)) };
+  }
+
+  /* Puts what was chosen on the page that is shown into its address. */
+  function remember(values) {
+    const { path, query } = route();
+    history.replaceState(null, "", link(path, Object.assign(Object.fromEntries(query), values)));
+  }
+
+  /* What an address asks for and this run does not have; all is shown instead. */
+  function strangers(list) {
+    return list.length ? el("p", { class: "note" }, "This run has no " + list.join(" and no ") + "; shown is what there is without that choice.") : null;
   }
 
   const modelAt = (name) => index.models.findIndex((m) => m.name === name);
@@ -382,11 +417,10 @@
     const tokenFits = token ? Uint8Array.from(rows.tokensLow, (text) => (text.includes(token) ? 1 : 0)) : null;
     const groupFits = group ? Uint8Array.from(rows.groupsLow, (text) => ((exact ? text === group : text.includes(group)) ? 1 : 0)) : null;
     const method = f.method === "" ? -1 : index.methods.findIndex((m) => m.key === f.method);
-    const unknown = f.method !== "" && method < 0;
     const layer = f.layer === "" ? -1 : Number(f.layer);
     const out = new Uint32Array(rows.size);
     let n = 0;
-    for (let k = 0; k < order.length && !unknown; k++) {
+    for (let k = 0; k < order.length; k++) {
       const i = order[k];
       if (method >= 0 && rows.method[i] !== method) continue;
       if (layer >= 0 && rows.layer[i] !== layer) continue;
@@ -402,6 +436,7 @@
 
   let page = {}; // what the keyboard and the CSV button do on the page that is shown
   let turn = 0;
+  let slashed = false; // whether the page that is asked for is to begin with its search
   let trail = null; // neurons in the order of the table that was looked at last
 
   const pages = { "": overview, table: tablePage, model: modelPage, neuron: neuronPage, pictures: picturesPage, picture: picturePage, compare: comparePage, "left-out": leftOutPage };
@@ -414,7 +449,7 @@
     const next = {};
     let content;
     try {
-      if (!pages[name]) throw new Error("There is no such page.");
+      if (!Object.hasOwn(pages, name)) throw new Error("There is no such page.");
       content = await pages[name](path.slice(1), query, next);
     } catch (error) {
       content = el("section", { class: "card" }, el("h1", null, "Not here"), el("p", null, error.message), el("p", null, el("a", { href: "#/" }, "Back to the overview")));
@@ -432,7 +467,10 @@
       if (here) a.setAttribute("aria-current", "page"); else a.removeAttribute("aria-current");
     }
     if (next.shown) next.shown();
-    if (!next.stay) { window.scrollTo(0, 0); main.focus({ preventScroll: true }); }
+    window.scrollTo(0, 0);
+    main.focus({ preventScroll: true });
+    if (slashed && next.slash) next.slash();
+    slashed = false;
     main.dataset.ready = String(mine);
   }
 
@@ -459,10 +497,19 @@
     return bars(values, of.inert, index.methods[at].colour, label, (i, v) => "layer " + i + ": " + plural(v, "neuron") + (of.inert.includes(i) ? " (reaches no output)" : ""));
   }
 
+  const unitsOf = (m) => m.modules.reduce((sum, own) => sum + own.units.reduce((a, b) => a + b, 0), 0);
+
+  /* Neurons in each layer for the CSV, by method and module. */
+  function layerRows(m, keys) {
+    return keys.flatMap((key) => Object.entries(m.layers[key] || {}).flatMap(([module, counts]) => counts.map((n, layer) => (
+      { model: m.label, kind: "layer", method: key, module: module, layer: layer, neurons: n, units: m.modules.find((own) => own.name === module).units[layer] }))));
+  }
+
   function overview(path, query, next) {
     next.title = "";
-    next.csv = () => [["model", "paper", "data", "neurons found", "neurons with a page", "rows"],
-      ...index.models.map((m) => [m.label, m.papers.map((p) => index.papers[p]).join("; "), m.data.join("; "), m.found, m.neurons, m.rows[0]])];
+    next.csv = () => sheet(["model", "kind", "paper", "data", "method", "module", "layer", "neurons", "with_a_page", "units", "rows"], index.models.flatMap((m) => [
+      { model: m.label, kind: "model", paper: m.papers.map((p) => index.papers[p]).join("; "), data: m.data.join("; "), neurons: m.found, with_a_page: m.neurons, units: unitsOf(m), rows: m.rows },
+      ...layerRows(m, Object.keys(m.layers))]));
     const cards = index.models.map((m, i) => {
       const keys = Object.keys(m.layers).filter((key) => index.methods.find((own) => own.key === key).ranked);
       const drawn = [];
@@ -474,7 +521,7 @@
         el("dl", { class: "numbers" },
           el("div", null, el("dt", null, "neurons found"), el("dd", null, number(m.found))),
           el("div", null, el("dt", null, "with a page"), el("dd", null, number(m.neurons))),
-          el("div", null, el("dt", null, "units in all"), el("dd", null, number(m.modules.reduce((s, own) => s + own.units.reduce((a, b) => a + b, 0), 0))))),
+          el("div", null, el("dt", null, "units in all"), el("dd", null, number(unitsOf(m))))),
         el("div", { class: "profiles" }, drawn.slice(0, 4).map(([key, module]) => el("figure", null, layerBars(i, key, module),
           el("figcaption", null, methodLabel(index.methods.findIndex((own) => own.key === key)), module === "language" ? "" : ", " + module)))),
         el("p", { class: "links" }, el("a", { href: link(["model", m.name]) }, "Map of layers and units"), el("a", { href: link(["table"], { model: m.name }) }, "Its neurons")));
@@ -488,7 +535,7 @@
         el("ul", null,
           el("li", null, "A neuron is one unit of a feed-forward layer, written language/L21.U3432; layers and units count from 0."),
           el("li", null, "Rank 1 is a sample's best neuron. Rows of the table have a rank of at most " + index.best + "; of random neurons, drawn as a control, there is none."),
-          el("li", null, "Of each model the neurons of the best ranks have a page. Bars: neurons in each layer, each counted once a sample; pale ones are in layers that reach no output."),
+          el("li", null, "Of each model the neurons of which most was recorded, maps and effects, have a page; then come those of the best ranks. Bars: neurons in each layer, each counted once a sample; pale ones are in layers that reach no output."),
           el("li", null, "What was not recorded is said where it would stand.")))];
   }
 
@@ -500,10 +547,13 @@
     const m = index.models[model];
     const all = await load("units" + model);
     const keys = Object.keys(all).filter((key) => all[key].units.length);
-    const key = all[query.get("method")] ? query.get("method") : keys[0] || "";
-    const here = all[key] || { units: [], n: 0 };
+    const asked = query.get("method");
+    const key = keys.includes(asked) ? asked : keys[0] || "";
+    const here = key ? all[key] : { units: [], n: 0 };
     next.title = m.label;
-    next.csv = () => [["method", "module", "layer", "unit", "samples"], ...here.units.map(([mod, layer, unit, n]) => [key, m.modules[mod].name, layer, unit, n])];
+    next.csv = () => sheet(["model", "kind", "method", "module", "layer", "unit", "samples", "neurons", "units"], [
+      ...here.units.map(([mod, layer, unit, n]) => ({ model: m.label, kind: "unit", method: key, module: m.modules[mod].name, layer: layer, unit: unit, samples: n })),
+      ...layerRows(m, [key])]);
     const at = index.methods.findIndex((own) => own.key === key);
     const most = Math.max(1, ...here.units.map((u) => u[3]));
     const counted = at < 0 ? "samples" : index.methods[at].counted;
@@ -517,6 +567,7 @@
     return [
       el("p", { class: "crumb" }, el("a", { href: "#/" }, "Overview"), " / ", m.label.split(" (")[0]),
       head(m.label, el("p", { class: "lead" }, "Every layer and unit. Coloured are the units that the method finds, by the number of " + counted + " in which they are among its " + index.best + " best.")),
+      strangers(asked && asked !== key ? ["method “" + asked + "” for this model"] : []),
       el("div", { class: "row" },
         select("Method", keys.map((k) => [k, index.methods.find((own) => own.key === k).label]), key, (value) => go(link(["model", m.name], { method: value }))),
         legend(1, most, counted),
@@ -595,7 +646,6 @@
 
   async function tablePage(path, query, next) {
     const f = { model: query.get("model") || "", method: query.get("method") || "", module: query.get("module") || "", group: query.get("group") || "", layer: query.get("layer") || "", token: query.get("token") || "", sort: query.get("sort") || "rank", down: query.get("down") === "1" };
-    if (!COLUMNS.some((c) => c[0] === f.sort)) f.sort = "rank";
     const model = f.model ? modelAt(f.model) : -1;
     if (f.model && model < 0) throw new Error("This run has no model of that name.");
     const rows = await joinedRows(model);
@@ -605,6 +655,16 @@
     const methods = index.methods.filter((own) => models.some((m) => m.layers[own.key]));
     const modules = [...new Set(models.flatMap((m) => m.modules.map((own) => own.name)))];
     const deepest = Math.max(...models.flatMap((m) => m.modules.map((own) => own.units.length)));
+    const strange = [];
+    const check = (key, known, instead, what) => {
+      if (f[key] === instead || known.includes(f[key])) return;
+      strange.push(what + " “" + f[key] + "”");
+      f[key] = instead;
+    };
+    check("method", methods.map((own) => own.key), "", "method");
+    check("module", modules, "", "module");
+    check("layer", Array.from({ length: deepest }, (_, i) => String(i)), "", "layer");
+    check("sort", COLUMNS.map((c) => c[0]), "rank", "column");
     const count = el("p", { class: "count", role: "status" });
     const body = el("tbody");
     const heads = COLUMNS.map(([key, label]) => el("th", { scope: "col", class: "c-" + key, "aria-sort": "none" }, el("button", { type: "button", onclick: () => { f.down = f.sort === key ? !f.down : false; f.sort = key; apply(); } }, label)));
@@ -616,7 +676,7 @@
       const rank = rows.rank[i];
       return el("tr", { "aria-rowindex": k + 2, class: k === marked ? "marked" : null, onclick: (event) => { marked = k; if (!event.target.closest("a")) open(k); } },
         el("td", { class: "c-neuron" }, el("a", { href: neuronLink(m, where) }, neuronName(m, where)), model < 0 && index.models.length > 1 ? el("span", { class: "of" }, index.models[m].label.split(" (")[0]) : null),
-        el("td", { class: "c-method" }, methodLabel(rows.method[i])),
+        el("td", { class: "c-method" }, methodShort(rows.method[i])),
         el("td", { class: "c-group" }, rows.groups[rows.group[i]]),
         el("td", { class: "c-rank n" }, Number.isFinite(rank) ? number(rank) : "drawn"),
         el("td", { class: "c-samples n" }, number(rows.samples[i])),
@@ -691,6 +751,7 @@
     const setModel = (value) => go(link(["table"], Object.assign({}, { method: "", group: f.group, token: f.token, sort: f.sort === "rank" ? "" : f.sort, down: f.down ? "1" : "" }, { model: value })));
     return [
       head("Neurons", el("p", { class: "lead" }, "A row is a neuron that a method finds for a concept, an object or a domain.")),
+      strangers(strange),
       el("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
         select("Model", [["", "all"], ...index.models.map((m) => [m.name, m.label.split(" (")[0]])], f.model, setModel),
         select("Method", [["", "all"], ...methods.map((own) => [own.key, own.label])], f.method, (v) => { f.method = v; apply(); }),
@@ -711,9 +772,10 @@
     const m = index.models[model];
     const where = [m.modules.findIndex((own) => own.name === path[1]), Number(place[1]), Number(place[2])];
     const local = where[0] < 0 ? -1 : await placeOf(model, where);
-    if (local < 0) throw new Error("This neuron has no page: of each model the neurons of the best ranks have one.");
+    if (local < 0) throw new Error("This neuron has no page: of each model the neurons of which most was recorded have one, then those of the best ranks.");
     const [rows, chunk] = await Promise.all([rowsOf(model), load("neurons" + model + "-" + Math.floor(local / m.chunk))]);
     const own = chunk[local % m.chunk];
+    takeMode(query);
     const name = path[1] + "/" + path[2];
     next.title = name;
 
@@ -729,15 +791,21 @@
 
     const inert = m.modules[where[0]].inert.includes(where[1]);
     const draws = [];
-    const parts = own.parts.map((part) => activePart(part, draws));
+    const parts = own.parts.map((part) => activePart(m, part, draws));
+    const mapped = parts.some((part) => part.maps);
     const redraw = () => draws.forEach((draw) => draw());
-    next.mode = (key) => { mode = key; for (const box of document.querySelectorAll("input[name=mode]")) box.checked = box.value === key; redraw(); };
-    next.shown = redraw;
-    next.csv = () => [["neuron", "kind", "method", "group", "what", "value", "n", "random_control", "n_random"],
-      ...own.ranks.map((r) => [name, "rank", index.methods[r[0]].key, r[2] || "", "best rank", r[1] === null ? "" : r[1], r[4], "", ""]),
-      ...own.effects.map((e) => [name, "effect", index.methods[e[0]].key, e[1], e[2], e[3], e[4], e[5] === null ? "" : e[5], e[6]]),
-      ...own.parts.flatMap((part) => part.shares.map((s) => [name, "share of tokens", "", s[0], s[2], s[1], "", "", ""])),
-      ...(own.tokens || []).map((t) => [name, "token", "", t[0], "probability", t[1], "", "", ""])];
+    next.mode = (key) => setMode(key, redraw);
+    next.shown = () => { if (mapped) rememberMode(); redraw(); };
+    next.csv = () => sheet(["model", "neuron", "kind", "method", "group", "what", "value", "score", "n", "random_control", "n_random", "picture", "patch_row", "patch_column"], [
+      ...own.ranks.map((r) => ({ kind: "rank", method: index.methods[r[0]].key, group: r[2], what: "best rank", value: r[1], score: r[6], n: r[4] })),
+      ...own.effects.map((e) => ({ kind: "effect", method: index.methods[e[0]].key, group: e[1], what: e[2], value: e[3], n: e[4], random_control: e[5], n_random: e[6] })),
+      ...own.parts.flatMap((part) => [
+        ...part.shares.map((s) => ({ kind: "share of tokens", group: s[0], what: s[2], value: s[1] })),
+        ...part.pictures.map((tile) => ({ kind: "most active", group: tile.group, what: part.label, value: tile.value, picture: tile.heading })),
+        ...part.selected.map((tile) => ({ kind: "selected", method: index.methods[tile.method].key, group: tile.group, what: "rank", value: tile.rank, score: tile.score, picture: tile.heading })),
+        ...part.pictures.filter((tile) => tile.map).flatMap((tile) => patchValues(tile.map, part.grid, ...part.scale).map((cell) => Object.assign({ kind: "map", group: tile.group, what: "activation", picture: tile.heading }, cell)))]),
+      ...(own.tokens || []).map((t) => ({ kind: "token", group: t[0], what: "probability", value: t[1] })),
+    ].map((row) => Object.assign({ model: m.label, neuron: name }, row)));
 
     const ranks = own.ranks.filter((r) => r[4] > 0), never = own.ranks.filter((r) => r[4] === 0 && index.methods[r[0]].ranked);
     return [
@@ -754,15 +822,16 @@
             r[6] === null ? "–" : number(r[6]), number(r[4]) + " of " + number(r[5]) + (index.methods[r[0]].counted === "samples" ? "" : " " + index.methods[r[0]].counted)])) : null,
           never.length ? el("p", { class: "faint" }, "Not among the neurons recorded by: " + never.map((r) => index.methods[r[0]].label + " (" + (r[7] === 0 ? "none recorded" : "at most " + number(r[7]) + " a sample") + ")").join("; ") + ".") : null)),
       el("section", { class: "card" }, el("h2", null, "Effect of changing neurons, beside random ones"), effects(own.effects)),
-      parts.some((part) => part.maps) ? el("div", { class: "row sticky" }, modeChoice(redraw)) : null,
+      mapped ? el("div", { class: "row sticky" }, modeChoice(redraw)) : null,
       parts.map((part) => part.node)];
   }
 
   function tokenBars(tokens, module, m) {
     if (!tokens) return el("p", { class: "none" }, module === "language" ? (m.decoded ? "This neuron was not decoded." : "The neurons of this model were not decoded.") : "Only neurons of the language model decode to words.");
     const most = Math.max(...tokens.map((t) => t[1]), 1e-12);
-    return el("ol", { class: "tokenbars" }, tokens.map(([text, p]) => el("li", null,
-      el("span", { class: "token" }, visible(text)), el("span", { class: "meter", "aria-hidden": "true" }, el("span", { style: { width: (100 * p) / most + "%" } })), el("span", { class: "n" }, percent(p)))));
+    return [el("p", { class: "faint" }, "Probabilities of the words under its output alone. A full bar is " + percent(most) + "."),
+      el("ol", { class: "tokenbars" }, tokens.map(([text, p]) => el("li", null,
+        el("span", { class: "token" }, visible(text)), el("span", { class: "meter", "aria-hidden": "true" }, el("span", { style: { width: (100 * p) / most + "%" } })), el("span", { class: "n" }, percent(p)))))];
   }
 
   function effects(list) {
@@ -780,24 +849,33 @@
             el("span", { class: "own", style: { width: (100 * (e[3] || 0)) / top + "%" } }), el("span", { class: "random", style: { width: (100 * (e[5] || 0)) / top + "%" } })))))))) ];
   }
 
-  function activePart(part, draws) {
+  /* The pictures with a neuron's maps or largest values, then those for which it was selected. */
+  function activePart(m, part, draws) {
     const maps = part.pictures.some((own) => own.map);
+    const tile = (own, shown, right, more) => el("li", null, el("a", { href: link(["picture", String(own.picture)], { model: m.name, concept: own.concept || "" }), class: "tile" }, shown,
+      el("span", { class: "under" }, el("strong", null, own.group), el("span", { class: "n" }, right)),
+      el("span", { class: "faint small" }, own.heading), more));
     const cards = part.pictures.map((own) => {
       const shown = picture(own.file, own.alt, 224);
       const bytes = own.map ? unpack(own.map) : null;
       draws.push(() => shown.draw(bytes, part.grid, mode));
-      return el("li", null, el("a", { href: "#/picture/" + own.picture, class: "tile" }, shown.frame,
-        el("span", { class: "under" }, el("strong", null, own.group), el("span", { class: "n" }, part.label.startsWith("share") ? percent(own.value) : number(own.value))),
-        el("span", { class: "faint small" }, own.heading)));
+      return tile(own, shown.frame, part.label.startsWith("share") ? percent(own.value) : number(own.value));
     });
+    const chosen = part.selected.map((own) => tile(own, el("div", { class: "frame" }, el("img", { src: own.file, alt: own.alt, loading: "lazy", decoding: "async" })), "rank " + number(own.rank),
+      el("span", { class: "small by" }, methodShort(own.method), el("span", { class: "n" }, "score " + number(own.score)))));
+    const some = part.n_selected > chosen.length ? number(chosen.length) + " of " + plural(part.n_selected, "picture") : plural(chosen.length, "picture");
+    const lone = (maps ? "Other pictures" : "Pictures") + " for which it was selected, without a map: " + some + ", the best ranks first";
+    const heading = maps ? "Where it is most active of the " + plural(part.mapped, "picture") + " with a map of it" : cards.length ? "Pictures on which it is most active" : chosen.length ? lone : "Pictures";
     return { maps: maps, node: el("section", { class: "card" },
-      el("h2", null, "Pictures on which it is most active"),
+      el("h2", null, heading),
       el("p", { class: "faint" }, index.papers[part.paper] + ". " + part.data + "."),
-      part.pictures.length ? el("p", null, "Numbers: " + part.label + ". ", maps ? "Heatmaps share one scale; masks show where a map is above its 95th percentile." : "") : null,
+      part.recorded ? el("p", { class: "faint" }, part.recorded + ".") : null,
+      cards.length ? el("p", null, "Numbers: " + part.label + ". ", maps ? "Heatmaps share one scale; masks show where a map is above its 95th percentile." : "") : null,
       maps && part.spread ? el("p", { class: "faint" }, "This model reads pictures through queries: activations at these are spread over the patches that they read.") : null,
       maps ? legend(part.scale[0], part.scale[1], "activation") : null,
       cards.length ? el("ul", { class: "tiles" }, cards) : null,
       part.why ? el("p", { class: "none" }, part.why) : null,
+      chosen.length ? [cards.length ? el("h3", null, lone) : null, el("ul", { class: "tiles" + (cards.length ? " small" : "") }, chosen)] : null,
       el("h3", null, "Share of tokens at which it is active"),
       part.shares.length ? el("ul", { class: "shares" }, part.shares.map(([what, value, of]) => el("li", null, el("span", null, what), el("span", { class: "meter", "aria-hidden": "true" }, el("span", { style: { width: 100 * value + "%" } })), el("span", { class: "n" }, percent(value)), el("span", { class: "faint small" }, of)))) : null,
       el("p", { class: "faint" }, shareNote(part))) };
@@ -814,23 +892,26 @@
   async function picturesPage(path, query, next) {
     const list = await load("pictures");
     next.title = "Pictures";
-    const text = (query.get("text") || "").toLowerCase(), paper = query.get("paper") || "";
+    let word = query.get("text") || "", paper = query.get("paper") || "", found = [];
     const wall = el("ul", { class: "tiles small" }), count = el("p", { class: "count", role: "status" });
-    let word = query.get("text") || "", found = [];
-    const papers = [...new Set(list.map((own) => own[4]))];
+    const papers = [...new Set(list.map((own) => own[3]))];
+    const strange = paper && !papers.includes(paper) ? ["paper “" + paper + "”"] : [];
+    if (strange.length) paper = "";
+    const low = list.map((own) => own[4].map(([, text, groups]) => [text, ...groups].join("\n").toLowerCase()));
     function apply(quiet) {
-      const low = word.toLowerCase();
-      found = list.map((own, i) => [own, i]).filter(([own]) => (!paper || own[4] === paper) && (!low || own[3].toLowerCase().includes(low) || own[5].some((g) => g.toLowerCase().includes(low))));
-      wall.replaceChildren(...found.slice(0, 600).map(([own, i]) => el("li", null, el("a", { href: "#/picture/" + i, class: "tile" }, el("div", { class: "frame" }, el("img", { src: own[2], alt: own[3], loading: "lazy", decoding: "async" })), el("span", { class: "under clip" }, own[3])))));
+      const asked = word.toLowerCase();
+      // Of a picture that several models have seen, the first whose words fit is shown.
+      found = list.map((own, i) => [own, i, own[4][low[i].findIndex((text) => text.includes(asked))]]).filter(([own, , view]) => view && (!paper || own[3] === paper));
+      wall.replaceChildren(...found.slice(0, 600).map(([own, i, view]) => el("li", null, el("a", { href: link(["picture", String(i)], { model: index.models[view[0]].name }), class: "tile" }, el("div", { class: "frame" }, el("img", { src: own[2], alt: view[1], loading: "lazy", decoding: "async" })), el("span", { class: "under clip" }, view[1])))));
       count.textContent = plural(found.length, "picture") + (found.length > 600 ? ", the first 600 are shown" : "");
       if (!quiet) history.replaceState(null, "", link(["pictures"], { text: word, paper: paper }));
     }
     const box = el("input", { type: "search", value: word, placeholder: "any", oninput: () => { word = box.value.trim(); apply(); } });
     next.shown = () => apply(true);
     next.slash = () => box.focus();
-    next.csv = () => [["name", "heading", "text", "paper", "groups"], ...found.map(([own]) => [own[0], own[1], own[3], own[4], JSON.stringify(own[5])])];
-    void text;
+    next.csv = () => [["name", "heading", "paper", "model", "text", "groups"], ...found.flatMap(([own]) => own[4].map(([model, text, groups]) => [own[0], own[1], own[3], index.models[model].label, text, JSON.stringify(groups)]))];
     return [head("Pictures", el("p", { class: "lead" }, "With what the models say of them. Open one to see which neurons are active where.")),
+      strangers(strange),
       el("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
         papers.length > 1 ? select("Paper", [["", "all"], ...papers.map((key) => [key, index.papers[key]])], paper, (value) => go(link(["pictures"], { text: word, paper: value }))) : null,
         field("Caption, question or concept", box), count),
@@ -845,9 +926,10 @@
     const view = views[asked < 0 ? 0 : asked];
     const m = index.models[view.model];
     const rows = await rowsOf(view.model);
-    let sample = Math.max(0, Math.min(view.samples.length - 1, Number(query.get("concept")) || 0));
+    const whole = (key, n) => (/^\d+$/.test(query.get(key) || "") && Number(query.get(key)) < n ? Number(query.get(key)) : -1);
+    let sample = Math.max(0, whole("concept", view.samples.length));
+    takeMode(query);
     next.title = view.heading;
-    const here = (more) => link(["picture", String(at)], Object.assign({ model: m.name, concept: sample || "" }, more));
     next.move = (step) => go(link(["picture", String((at + step + index.pictures.n) % index.pictures.n)], { model: m.name }));
 
     const big = picture(view.file, view.alt, 448);
@@ -856,7 +938,7 @@
     const side = el("div", { class: "lists" });
     const under = el("section", { class: "card patchlist", "aria-live": "polite" });
     const scaleBox = el("div"), mapBox = el("div");
-    let which = -1;
+    let which = whole("map", view.samples[sample].maps.length);
 
     function neuronItem([place, name, rank, score]) {
       const tokens = place >= 0 ? rows.neurons.tokens[place] : null;
@@ -868,7 +950,7 @@
         own.found.length ? own.found.map(([method, list]) => el("section", null, el("h3", null, methodLabel(method)), el("ol", { class: "neuronlist" }, list.map(neuronItem)))) : el("p", { class: "none" }, "No method found a neuron for it."));
       if (own.maps.length) {
         if (which < 0 || which >= own.maps.length) which = Math.min(2, own.maps.length - 1);
-        put(mapBox, own.maps.length > 1 ? select("Map", own.maps.map((map, i) => [String(i), map[0]]), String(which), (v) => { which = Number(v); redraw(); }) : el("p", { class: "faint" }, "Map: " + own.maps[0][0]));
+        put(mapBox, own.maps.length > 1 ? select("Map", own.maps.map((map, i) => [String(i), map[0]]), String(which), (v) => { which = Number(v); remember({ map: v }); redraw(); }) : el("p", { class: "faint" }, "Map: " + own.maps[0][0]));
       } else {
         put(mapBox, el("p", { class: "none" }, view.why || "No activation map of these neurons was recorded."));
       }
@@ -880,12 +962,12 @@
       big.draw(map ? unpack(map[1]) : null, view.grid, mode);
       put(scaleBox, map ? legend(map[2], map[3], "activation") : "");
     }
-    next.mode = (key) => { mode = key; for (const box of document.querySelectorAll("input[name=mode]")) box.checked = box.value === key; redraw(); };
+    next.mode = (key) => setMode(key, redraw);
 
     const words = [];
     const sentence = el("p", { class: "caption" }, view.text.map(([piece, number_]) => {
       if (number_ === null) return piece;
-      const word = el("button", { type: "button", class: "word", title: "Neurons for " + view.samples[number_].group, onclick: () => { sample = number_; history.replaceState(null, "", here()); lists(); } }, piece);
+      const word = el("button", { type: "button", class: "word", title: "Neurons for " + view.samples[number_].group, onclick: () => { sample = number_; remember({ model: m.name, concept: sample || "" }); lists(); } }, piece);
       words.push([word, number_]);
       return word;
     }));
@@ -894,14 +976,17 @@
     const p = view.patches;
     let places = null, values = null, cell = [0, 0], pinned = false;
     if (p) { values = unpack(p.values); places = unpackPlaces(p.places, values.length); }
+    /* The neurons that are most active at a patch, and their activations there. */
+    function atPatch(patch_) {
+      const first = patch_ * p.most;
+      return Array.from({ length: p.most }, (_, k) => [p.neurons[places[first + k]], p.scale[0] + ((p.scale[1] - p.scale[0]) * values[first + k]) / 255]);
+    }
     function tellPatch(row, column) {
       cell = [row, column];
       const [rows_, columns] = view.grid;
       Object.assign(patch.style, { left: (100 * column) / columns + "%", top: (100 * row) / rows_ + "%", width: 100 / columns + "%", height: 100 / rows_ + "%" });
       patch.hidden = false;
-      const first = (row * columns + column) * p.most;
-      const list = [];
-      for (let k = 0; k < p.most; k++) list.push([p.neurons[places[first + k]], p.scale[0] + ((p.scale[1] - p.scale[0]) * values[first + k]) / 255]);
+      const list = atPatch(row * columns + column);
       put(under, el("h2", null, "At patch row " + (row + 1) + ", column " + (column + 1)),
         el("ol", { class: "neuronlist" }, list.map(([place, value]) => el("li", null, el("span", { class: "n rank" }, number(value)), el("a", { href: neuronLink(view.model, whereOf(rows, place)) }, neuronName(view.model, whereOf(rows, place))), tokenList(rows.neurons.tokens[place], 3)))),
         el("p", { class: "faint" }, "The largest activations here, of the " + plural(p.n, "neuron") + " with a page whose maps of this picture were recorded. Click to keep, click again to let go."));
@@ -927,12 +1012,20 @@
     } else {
       under.append(el("h2", null, "Patches"), el("p", { class: "none" }, view.why || "No activation map of this picture was recorded for a neuron with a page."));
     }
-    next.shown = lists;
-    next.csv = () => [["picture", "model", "group", "method", "rank", "neuron", "score"], ...view.samples.flatMap((own) => own.found.flatMap(([method, list]) => list.map(([, name, rank, score]) => [view.heading, m.label, own.group, index.methods[method].key, rank, name, score])))];
+    next.shown = () => { if (view.samples.some((own) => own.maps.length)) rememberMode(); lists(); };
+    next.csv = () => sheet(["picture", "model", "kind", "group", "method", "rank", "neuron", "score", "what", "patch_row", "patch_column", "value", "text"], [
+      { kind: "text", text: view.text.map(([piece]) => piece).join("") },
+      ...view.details.map(([key, text]) => ({ kind: "detail", what: key, text: text })),
+      ...view.others.map((own) => ({ kind: "other picture", text: own.text })),
+      ...view.samples.flatMap((own) => own.found.flatMap(([method, list]) => list.map(([, name, rank, score]) => ({ kind: "neuron", group: own.group, method: index.methods[method].key, rank: rank, neuron: name, score: score })))),
+      ...view.samples.flatMap((own) => own.maps.flatMap(([what, text, low, high]) => patchValues(text, view.grid, low, high).map((value) => Object.assign({ kind: "map", group: own.group, what: what }, value)))),
+      ...(p ? Array.from({ length: view.grid[0] * view.grid[1] }, (_, i) => atPatch(i).map(([place, value], k) => ({ kind: "patch", rank: k + 1, neuron: neuronName(view.model, whereOf(rows, place)), patch_row: Math.floor(i / view.grid[1]) + 1, patch_column: (i % view.grid[1]) + 1, value: Number(value.toPrecision(5)) }))).flat() : []),
+    ].map((row) => Object.assign({ picture: view.heading, model: m.label }, row)));
     return [
       el("p", { class: "crumb" }, el("a", { href: "#/pictures" }, "Pictures"), " / ", view.heading),
       el("div", { class: "head split" }, el("div", null, el("h1", null, view.heading[0].toUpperCase() + view.heading.slice(1)), el("p", { class: "lead" }, view.data + ". " + index.papers[view.paper] + ".")),
         el("div", { class: "pager" }, el("button", { type: "button", onclick: () => next.move(-1), "aria-label": "Previous picture" }, "← previous"), el("span", { class: "faint" }, number(at + 1) + " of " + number(index.pictures.n)), el("button", { type: "button", onclick: () => next.move(1), "aria-label": "Next picture" }, "next →"))),
+      strangers(asked < 0 && query.get("model") ? ["view of this picture by a model “" + query.get("model") + "”"] : []),
       views.length > 1 ? el("div", { class: "tabs", role: "group", "aria-label": "Models" }, views.map((own) => el("a", { href: link(["picture", String(at)], { model: index.models[own.model].name }), class: "button", "aria-current": own === view ? "true" : null }, index.models[own.model].label.split(" (")[0]))) : null,
       el("div", { class: "two wide" },
         el("div", null,
@@ -949,7 +1042,15 @@
   async function comparePage(path, query, next) {
     const parts = await load("compare");
     next.title = "Compare";
-    next.csv = () => [["model", "paper", "what", "method", "value", "low", "high", "n"], ...parts.flatMap((part) => part.rates.map((r) => [index.models[part.model].label, part.paper, ...r.map((v) => (v === null ? "" : v))]))];
+    next.csv = () => sheet(["model", "paper", "kind", "what", "method", "other_method", "group", "module", "layer", "value", "low", "high", "n"], parts.flatMap((part) => {
+      const m = index.models[part.model], keys = part.methods.map((k) => index.methods[k].key);
+      return [
+        ...part.rates.map(([what, method, value, low, high, n]) => ({ kind: "measure", what: what, method: method, value: value, low: low, high: high, n: n })),
+        ...(part.overlaps || []).flatMap((row, i) => row.map((value, j) => ({ kind: "overlap", method: keys[i], other_method: keys[j], value: value }))),
+        ...layerRows(m, keys).map(({ method, module, layer, neurons }) => ({ kind: "layer", what: "neurons", method: method, module: module, layer: layer, value: neurons })),
+        ...part.counts.map(([group, module, n]) => ({ kind: "domain", what: "neurons", group: group, module: module, value: n })),
+      ].map((row) => Object.assign({ model: m.label, paper: part.paper }, row));
+    }));
     const papers = [...new Set(parts.map((part) => part.paper))];
     return [head("Methods and models side by side", el("p", { class: "lead" }, "In which layers each method finds its neurons, how many two methods have in common, and what changing them does beside random ones.")),
       papers.map((paper) => {
@@ -1062,9 +1163,17 @@
     if (document.getElementById("main").dataset.page === "model") show();
   }
 
+  /* A table from rows by name; what a row does not have stays empty. */
+  function sheet(names, rows) {
+    return [names, ...rows.map((row) => names.map((name) => row[name]))];
+  }
+
+  /* Texts come from models and data. Spreadsheets would run one that begins like a formula, so an
+     apostrophe, which they do not show, makes a text of it. */
   function csvText(rows) {
     const cell = (value) => {
-      const text = value === null || value === undefined ? "" : String(value);
+      let text = value === null || value === undefined ? "" : String(value);
+      if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = "'" + text;
       return /[",\r\n]/.test(text) ? '"' + text.replace(/"/g, '""') + '"' : text;
     };
     return rows.map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
@@ -1093,7 +1202,7 @@
     going = -Infinity;
     const modes = { p: "picture", h: "heatmap", m: "mask" };
     if (event.key === "g") going = event.timeStamp;
-    else if (event.key === "/") { event.preventDefault(); if (page.slash) page.slash(); else { go("#/table"); setTimeout(() => page.slash && page.slash(), 300); } }
+    else if (event.key === "/") { event.preventDefault(); if (page.slash) page.slash(); else { slashed = true; go("#/table"); } }
     else if (event.key === "j" && page.move) page.move(1);
     else if (event.key === "k" && page.move) page.move(-1);
     else if (event.key === "ArrowDown" && page.enter && !event.target.closest("canvas")) { event.preventDefault(); page.move(1); }
