@@ -865,7 +865,7 @@
       el("span", { class: "small by" }, methodShort(own.method), el("span", { class: "n" }, "score " + number(own.score)))));
     const some = part.n_selected > chosen.length ? number(chosen.length) + " of " + plural(part.n_selected, "picture") : plural(chosen.length, "picture");
     const lone = (maps ? "Other pictures" : "Pictures") + " for which it was selected, without a map: " + some + ", the best ranks first";
-    const heading = maps ? "Where it is most active of the " + plural(part.mapped, "picture") + " with a map of it" : cards.length ? "Pictures on which it is most active" : chosen.length ? lone : "Pictures";
+    const heading = maps ? (part.mapped === 1 ? "The one picture with a map of it" : "Where it is most active of the " + number(part.mapped) + " pictures with a map of it") : cards.length ? "Pictures on which it is most active" : chosen.length ? lone : "Pictures";
     return { maps: maps, node: el("section", { class: "card" },
       el("h2", null, heading),
       el("p", { class: "faint" }, index.papers[part.paper] + ". " + part.data + "."),
