@@ -8,12 +8,12 @@ same number of paths for each model.
 from hashlib import sha256
 
 BROWSER = config["browser"]
-BROWSED = {
+PAPER_MODELS = {
     "two_stage": [TWO_STAGE["model"]],
     "pan": PAN["models"],
     "mmneuron": list(dict.fromkeys([*MMNEURON["models"], *MMNEURON["larger"]])),
 }
-BROWSED = {paper: BROWSED[paper] for paper in BROWSER["papers"]}
+BROWSED = {paper: PAPER_MODELS[paper] for paper in BROWSER["papers"]}
 BROWSED_MODELS = list(dict.fromkeys(model for models in BROWSED.values() for model in models))
 
 

@@ -1,7 +1,7 @@
 """Share: the artifacts from which the figures can be drawn again, in one file.
 
-In: every figure and table of the papers of `share.papers`, the neuron browser, and the workflow's records of how they
-were made. Out: share/{run}.mmneurons.zip; scripts/restore.py is the way back.
+In: every figure and table of the papers of `share.papers`, the neuron browser, and the workflow's
+records of how they were made. Out: share/{run}.mmneurons.zip; scripts/restore.py is the way back.
 """
 
 
@@ -27,7 +27,7 @@ rule share:
         pictures=shared(lambda paper: SHARED_PICTURES[paper]()),
         models=[
             {"name": name, **{key: MODELS[name][key] for key in ("label", "revision")}}
-            for name in shared(SHARED_MODELS.get)
+            for name in shared(PAPER_MODELS.get)
         ],
         version=CITATION["version"],
         licence=CITATION["license"],

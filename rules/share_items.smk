@@ -1,6 +1,6 @@
 """What a bundle holds of each paper, and under which licence; no rule.
 
-In: names of common.smk and of the papers' items. Out: names that rules/share.smk asks for.
+In: names of common.smk, of browser_items.smk and of the papers' items. Out: names that rules/share.smk asks for.
 """
 
 from importlib.metadata import version
@@ -61,11 +61,6 @@ SHARED_PICTURES = {
     "two_stage": two_stage_pictures,
     "pan": pan_pictures,
     "mmneuron": mmneuron_pictures,
-}
-SHARED_MODELS = {
-    "two_stage": [TWO_STAGE["model"]],
-    "pan": PAN["models"],
-    "mmneuron": [*MMNEURON["models"], *MMNEURON["larger"]],
 }
 
 
