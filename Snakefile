@@ -33,6 +33,10 @@ wildcard_constraints:
     shard=r"\d+",
 
 
+onstart:
+    refuse_beside_others(Path.cwd(), slurm=workflow.executor_plugin.name == "slurm")
+
+
 include: "rules/world.smk"
 include: "rules/fetch.smk"
 include: "rules/prepare.smk"

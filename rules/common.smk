@@ -7,13 +7,13 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 sys.path.append(str(Path(workflow.basedir) / "scripts"))
 
 from mmneurons.artifacts import provenance
+from mmneurons.artifacts.files import read_yaml
 from mmneurons.config import check_config, in_order
 from mmneurons.datasets.question_files import annotation_files
+from mmneurons.runs import refuse_beside_others
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
 RESOURCES = Path(workflow.basedir) / "resources"
@@ -21,7 +21,7 @@ RESOURCES = Path(workflow.basedir) / "resources"
 
 def registry(name):
     """A table of resources/ by its file's name."""
-    return yaml.safe_load((RESOURCES / f"{name}.yaml").read_text(encoding="utf-8"))
+    return read_yaml(RESOURCES / f"{name}.yaml")
 
 
 DATASETS, MODELS, PROMPTS = registry("datasets"), registry("models"), registry("prompts")
@@ -199,12 +199,19 @@ def share_name(percent):
 
 def model_memory(wildcards, attempt):
     """Main memory in MB: what the registry says of the model, doubled at every new attempt."""
-    return MODELS[wildcards.model]["memory_mb"] * 2 ** (attempt - 1)
+    needed = MODELS[wildcards.model]["memory_mb"]
+    return doubled(needed, attempt, config["compute"]["max_mem_mb"])
 
 
 def model_runtime(wildcards, attempt):
     """Minutes: what the registry says of the model, doubled at every new attempt."""
-    return MODELS[wildcards.model]["runtime"] * 2 ** (attempt - 1)
+    needed = MODELS[wildcards.model]["runtime"]
+    return doubled(needed, attempt, config["compute"]["max_runtime"])
+
+
+def doubled(needed, attempt, most):
+    """Twice as much at every new attempt, up to what the cluster has; the first gets its need."""
+    return max(needed, min(needed * 2 ** (attempt - 1), most))
 
 
 def inpainting_options():

@@ -6,6 +6,11 @@ computes a result; rules/mmneuron_items.smk says what each item reads and shows.
 """
 
 
+localrules:
+    draw_mmneuron_figure,
+    draw_mmneuron_table,
+
+
 rule draw_mmneuron_figure:
     input:
         unpack(mmneuron_inputs),

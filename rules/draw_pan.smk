@@ -6,6 +6,13 @@ one kind share a rule; rules/pan_items.smk says what each of them reads and show
 """
 
 
+localrules:
+    draw_pan_figure,
+    draw_pan_maps,
+    draw_pan_table,
+    draw_pan_exclusions,
+
+
 rule draw_pan_figure:
     input:
         unpack(pan_inputs),

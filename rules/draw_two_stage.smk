@@ -5,6 +5,21 @@ In: neuron tables, metrics, recordings. Out: figures/{paper}/{item}.svg, .png an
 """
 
 
+localrules:
+    two_stage_figure1,
+    two_stage_figure2,
+    two_stage_figure3,
+    two_stage_table1,
+    two_stage_table5,
+    two_stage_table2,
+    two_stage_table3,
+    two_stage_table4,
+    two_stage_figureS1,
+    two_stage_tableS1,
+    two_stage_tableS2,
+    two_stage_exclusions,
+
+
 rule two_stage_figure1:
     input:
         valid="<two_stage>/captions/valid.parquet",

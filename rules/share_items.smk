@@ -10,7 +10,7 @@ PAPER_FIGURES = {
     "pan": PAN_FIGURES,
     "mmneuron": MMNEURON_FIGURES,
 }
-CITATION = yaml.safe_load((Path(workflow.basedir) / "CITATION.cff").read_text(encoding="utf-8"))
+CITATION = read_yaml(Path(workflow.basedir) / "CITATION.cff")
 
 
 def shared_pages():

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import yaml
+
+from mmneurons.artifacts.files import read_yaml
 
 REGISTRIES = ("datasets", "models", "prompts", "encoders")
 """Tables of resources/ whose names a configuration uses."""
@@ -67,8 +68,8 @@ def check_config(config: Mapping, root: Path) -> None:
     what has to hold between keys. root: the folder with resources/.
     """
     resources = root / "resources"
-    validate(config, _read(resources / "schemas" / "config.schema.yaml"))
-    registries = {name: _read(resources / f"{name}.yaml") for name in REGISTRIES}
+    validate(config, read_yaml(resources / "schemas" / "config.schema.yaml"))
+    registries = {name: read_yaml(resources / f"{name}.yaml") for name in REGISTRIES}
     problems = [
         *_unknown_names(config, registries),
         *_unknown_objects(config, registries["datasets"], root),
@@ -85,7 +86,7 @@ def check_config(config: Mapping, root: Path) -> None:
 
 def in_order(config: Mapping, root: Path) -> dict:
     """A valid configuration with its keys in the schema's order, whatever overlays did to it."""
-    return _ordered(config, _read(root / "resources" / "schemas" / "config.schema.yaml"))
+    return _ordered(config, read_yaml(root / "resources" / "schemas" / "config.schema.yaml"))
 
 
 def _ordered(config: Mapping, schema: Mapping) -> dict:
@@ -112,10 +113,6 @@ def check_choice(value: str, valid: Iterable[str], what: str) -> None:
     problems = list(_wrong_choice(value, valid, what))
     if problems:
         raise ConfigError(problems)
-
-
-def _read(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def _unknown_names(config: Mapping, registries: Mapping[str, Mapping]) -> Iterator[str]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
-import yaml
 
+from mmneurons.artifacts.files import read_yaml
 from mmneurons.models.base import MultimodalModel
 
 ADAPTERS = {
@@ -45,7 +45,7 @@ class ModelEntry:
 
 def read_registry(path: str | Path) -> dict[str, ModelEntry]:
     """All rows of the registry file."""
-    rows = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    rows = read_yaml(path)
     return {name: ModelEntry.from_row(name, row) for name, row in rows.items()}
 
 

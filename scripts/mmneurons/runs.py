@@ -1,0 +1,80 @@
+"""What a killed run left going, so that the next one does not write the same files beside it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+_SCRIPT = re.compile(r"\.snakemake/scripts/\w+\.(\w+)\.py")
+"""Snakemake runs a copy of a rule's script under such a name."""
+
+
+class RunError(RuntimeError):
+    """Another run is at work in the folder; the message is for the person who started this one."""
+
+
+def refuse_beside_others(folder: str | Path, slurm: bool = False, patience: float = 60) -> None:
+    """Raise `RunError` if jobs that an earlier run started in `folder` still go on.
+
+    Snakemake's own lock says only that a run was killed, and is taken away by hand; the jobs that
+    it had started know nothing of that. slurm: whether this run needs Slurm, so that a Slurm that
+    does not answer for `patience` seconds is an error.
+    """
+    found = [*slurm_jobs(folder, slurm, patience), *processes(folder)]
+    if found:
+        raise RunError(
+            "\n  ".join(
+                [
+                    f"An earlier run in {folder} was killed, and of its jobs these still go on:",
+                    *found,
+                    "Two jobs would write the same files. Wait until they have ended, what they "
+                    "finish is kept; or stop them (scancel JOB, kill PROCESS), and start again.",
+                ]
+            )
+        )
+
+
+def slurm_jobs(folder: str | Path, needed: bool, patience: float) -> list[str]:
+    """Lines that describe this user's Slurm jobs of Snakemake in `folder`; [] without Slurm."""
+    if not shutil.which("squeue"):
+        return []
+    answer = _ask(["squeue", "--me", "--noheader", "--format=%i|%T|%k|%Z"], needed, patience)
+    found = []
+    for line in answer.splitlines():
+        job, state, comment, place = line.strip().split("|", 3)
+        if re.match("(rule|group)_", comment) and Path(place).resolve() == Path(folder).resolve():
+            found.append(f"Slurm job {job} ({state.lower()}): {comment.partition('_')[2]}")
+    return found
+
+
+def processes(folder: str | Path) -> list[str]:
+    """Lines that describe the processes on this machine that run a rule's script in `folder`."""
+    found = {}
+    for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
+        script = _SCRIPT.search(" ".join(process.info["cmdline"] or ()))
+        if script and process.info["cwd"] and Path(process.info["cwd"]) == Path(folder).resolve():
+            found[process.info["pid"]] = f"process {process.info['pid']}: {script[1]}"
+    return [found[pid] for pid in sorted(found)]
+
+
+def _ask(command: Sequence[str], needed: bool, patience: float) -> str:
+    """What a command prints. A controller that is just restarting is asked again."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return subprocess.run(
+                command, check=True, capture_output=True, text=True, timeout=max(patience, 1)
+            ).stdout
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired, OSError) as error:
+            if not needed:
+                return ""
+            if time.monotonic() >= end:
+                said = (getattr(error, "stderr", None) or str(error)).strip()
+                raise RunError(f"Slurm does not say which jobs are running: {said}") from error
+        time.sleep(2)

@@ -1,0 +1,279 @@
+"""A Slurm of one node on this machine, runs of Snakemake on it, and ways to hurt both."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from smoke_run import REPOSITORY
+
+UP, DOWN = (REPOSITORY / "tests/slurm" / name for name in ("up", "down"))
+FIELDS = "JobID,State,AllocTRES,TimelimitRaw,ReqMem,Partition,Comment,WorkDir"
+
+
+def within(seconds, condition, what, pause=0.5):
+    """Wait for a condition; its value."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"after {seconds} s still not: {what}"
+        time.sleep(pause)
+    return value
+
+
+def command(*words, check=True, **options):
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, **options)
+    assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def processes_in(folder):
+    """Living processes whose working directory is in a folder."""
+    found = []
+    for process in psutil.process_iter(["cwd", "status", "cmdline", "pid"]):
+        place = process.info["cwd"]
+        if place and Path(place).is_relative_to(folder) and process.info["status"] != "zombie":
+            found.append(process)
+    return found
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row of sacct: one attempt of one job."""
+
+    identity: str
+    state: str
+    resources: str
+    minutes: str
+    memory: str
+    partition: str
+    comment: str
+    folder: str
+
+    @property
+    def rule(self):
+        return re.match(r"rule_(\w+?)(_wildcards_|$)", self.comment)[1]
+
+
+class Cluster:
+    """Slurm as tests/slurm/up starts it, in a folder of its own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.environment = {**os.environ, "SLURM_TEST_DIR": str(folder)}
+
+    def up(self):
+        """Start what does not run; all of it from nothing, or what a test has killed."""
+        self._call(UP)
+
+    def down(self):
+        self._call(DOWN, "--purge")
+
+    def _call(self, script, *arguments):
+        with open(f"{self.folder}.log", "a") as log:
+            subprocess.run(
+                [script, *arguments],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=True,
+                timeout=400,
+            )
+
+    def process(self, program):
+        """The living process of one of Slurm's programs."""
+        with suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
+            process = psutil.Process(int((self.folder / f"run/{program}.pid").read_text()))
+            return process if process.name() == program else None
+        return None
+
+    def queue(self, folder):
+        """{job: (state, comment)} of the jobs of a folder that have not ended."""
+        lines = command("squeue", "--noheader", "--array", "--format=%i|%T|%k|%Z").splitlines()
+        rows = [line.strip().split("|", 3) for line in lines]
+        return {job: (state, note) for job, state, note, place in rows if place == str(folder)}
+
+    def accounted(self, folder):
+        """Every attempt at every job of a folder, those that were queued again too."""
+        text = command("sacct", "-X", "-D", "-P", "-n", f"--format={FIELDS}")
+        jobs = [Job(*line.split("|", 7)) for line in text.splitlines()]
+        return [job for job in jobs if job.folder == str(folder)]
+
+
+class Run:
+    """`snakemake --cores 8 --profile slurm` in a folder, one after the other, as a user starts it."""
+
+    def __init__(self, folder, *arguments):
+        self.folder = folder
+        self.arguments = arguments
+        self.log = folder / "said.log"
+        self.process = None
+
+    def start(self):
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(
+                self._command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def _command(self, *options):
+        words = [sys.executable, "-m", "snakemake", "--cores", "8", "--profile", "slurm"]
+        return [*words, *options, *self.arguments]
+
+    def said(self):
+        return self.log.read_text()
+
+    def unlock(self):
+        command(*self._command("--unlock"), cwd=self.folder)
+
+    def goes_on(self):
+        return self.process.poll() is None
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(20)
+
+    def end(self):
+        """Leave no process behind."""
+        if self.process is not None and self.goes_on():
+            self.kill()
+        for process in processes_in(self.folder):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+class Killer:
+    """Kills one thing after the other while a run goes on, at random moments, by a seed."""
+
+    KINDS = ("job", "process", "controller", "snakemake") * 2 + ("node", "preemption")
+
+    def __init__(self, cluster, run, seed):
+        self.cluster, self.run = cluster, run
+        self.random = random.Random(seed)
+        self.order = list(self.KINDS)
+        self.random.shuffle(self.order)
+        self.killed = []
+        """(kind, what) of all that was killed."""
+        self.refused = 0
+        """Starts that were refused because jobs of the killed run went on."""
+
+    def finish(self, seconds):
+        """Let the run come to its end, started again as often as it is killed."""
+        end = time.monotonic() + seconds
+        due = time.monotonic() + self.random.uniform(20, 40)
+        while self.run.goes_on():
+            assert time.monotonic() < end, self.run.said()[-3000:]
+            if self.order and time.monotonic() > due and getattr(self, self.order[0])():
+                print(f"{time.strftime('%X')} killed: {self.killed[-1]}", flush=True)
+                del self.order[0]
+                due = time.monotonic() + self.random.uniform(8, 25)
+            time.sleep(1)
+
+    def _running(self):
+        """A running job that was not hit before, so that none fails as often as it is tried."""
+        queue = self.cluster.queue(self.run.folder)
+        hit = {what for kind, what in self.killed if kind in ("job", "process")}
+        names = {job: note for job, (state, note) in queue.items() if state == "RUNNING"}
+        left = sorted(job for job in names if f"{names[job]} {job.partition('_')[2]}" not in hit)
+        if not left:
+            return None, None
+        job = self.random.choice(left)
+        return job, f"{names[job]} {job.partition('_')[2]}"
+
+    def job(self):
+        """Cancel a running job."""
+        job, name = self._running()
+        if job is None:
+            return False
+        command("scancel", job)
+        self.killed.append(("job", name))
+        return True
+
+    def process(self):
+        """Kill the process of a running job's script."""
+        job, name = self._running()
+        scripts = [
+            process
+            for process in processes_in(self.run.folder)
+            if ".snakemake/scripts/" in " ".join(process.info["cmdline"] or ())
+            and f"SLURM_JOB_ID={self._raw(job)}" in self._environment(process)
+        ]
+        if not scripts:
+            return False
+        for process in scripts:
+            process.kill()
+        self.killed.append(("process", name))
+        return True
+
+    def _raw(self, job):
+        """The number by which an array's task goes in its own environment."""
+        return (
+            command("squeue", "--noheader", "--format=%A", f"--jobs={job}").strip() if job else ""
+        )
+
+    @staticmethod
+    def _environment(process):
+        with suppress(psutil.NoSuchProcess):
+            return [f"{name}={value}" for name, value in process.environ().items()]
+        return []
+
+    def controller(self):
+        """Kill slurmctld and start it again some seconds later."""
+        old = self.cluster.process("slurmctld")
+        old.kill()
+        time.sleep(self.random.uniform(1, 5))
+        self.cluster.up()
+        self.killed.append(("controller", old.pid))
+        return True
+
+    def snakemake(self):
+        """Kill Snakemake, and start it again: at once, and when the jobs it left have ended."""
+        if not self.cluster.queue(self.run.folder):
+            return False
+        self.run.kill()
+        self.run.unlock()
+        left = self.cluster.queue(self.run.folder)
+        self.run.start()
+        if left:
+            self.run.process.wait(120)
+            assert self.run.process.returncode, "started beside the jobs of a killed run"
+            said = self.run.said()
+            assert all(f"Slurm job {job} (" in said for job in left), (left, said[-3000:])
+            self.refused += 1
+            within(240, lambda: not self.cluster.queue(self.run.folder), "jobs of the killed run")
+            self.run.unlock()
+            self.run.start()
+        self.killed.append(("snakemake", len(left)))
+        return True
+
+    def node(self):
+        """Cut the node's power: its daemon and all jobs' processes are gone. Switch it on again."""
+        if not self.cluster.queue(self.run.folder):
+            return False
+        daemon = self.cluster.process("slurmd")
+        steps = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "slurmstepd"]
+        children = [child for step in steps for child in step.children(recursive=True)]
+        for process in [daemon, *steps, *children]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        within(90, lambda: "down" in command("sinfo", "-h", "-o", "%t"), "node is down")
+        self.cluster.up()
+        self.killed.append(("node", daemon.pid))
+        return True
+
+    def preemption(self):
+        """A job that needs the whole node pushes the others out for a moment."""
+        if not any(state == "RUNNING" for state, _ in self.cluster.queue(self.run.folder).values()):
+            return False
+        urgent = ("sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null")
+        job = command(*urgent, "--wrap=sleep 2").strip()
+        state = ("sacct", "-X", "-n", "-P", "--format=State", f"--jobs={job}")
+        within(120, lambda: "COMPLETED" in command(*state), "urgent job has run")
+        self.killed.append(("preemption", job))
+        return True
