@@ -19,9 +19,9 @@ rule draw_pan_figure:
         png="<results>/figures/pan/{item}.png",
         csv="<results>/figures/pan/{item}.csv",
     log:
-        "<logs>/figures/pan_{item}.log",
+        "<logs>/figures/draw_pan_figure.{item}.log",
     benchmark:
-        "<benchmarks>/figures/pan_{item}.tsv"
+        "<benchmarks>/figures/draw_pan_figure.{item}.tsv"
     wildcard_constraints:
         item="|".join(PAN_DRAWN),
     conda:
@@ -54,9 +54,9 @@ rule draw_pan_maps:
         png="<results>/figures/pan/{item}.png",
         csv="<results>/figures/pan/{item}.csv",
     log:
-        "<logs>/figures/pan_{item}.log",
+        "<logs>/figures/draw_pan_maps.{item}.log",
     benchmark:
-        "<benchmarks>/figures/pan_{item}.tsv"
+        "<benchmarks>/figures/draw_pan_maps.{item}.tsv"
     wildcard_constraints:
         item="|".join(PAN_MAPS),
     conda:
@@ -88,9 +88,9 @@ rule draw_pan_table:
             labels=pan_labels,
         ),
     log:
-        "<logs>/figures/pan_{item}.log",
+        "<logs>/figures/draw_pan_table.{item}.log",
     benchmark:
-        "<benchmarks>/figures/pan_{item}.tsv"
+        "<benchmarks>/figures/draw_pan_table.{item}.tsv"
     wildcard_constraints:
         item="|".join(sorted(set(PAN_ITEMS) - {"exclusions", *PAN_DRAWN, *PAN_MAPS})),
     conda:
@@ -121,9 +121,9 @@ rule draw_pan_exclusions:
             labels=pan_labels,
         ),
     log:
-        "<logs>/figures/pan_{item}.log",
+        "<logs>/figures/draw_pan_exclusions.{item}.log",
     benchmark:
-        "<benchmarks>/figures/pan_{item}.tsv"
+        "<benchmarks>/figures/draw_pan_exclusions.{item}.tsv"
     wildcard_constraints:
         item="exclusions",
     conda:
