@@ -14,7 +14,6 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 TORCH = """
 import os
-import re
 from types import SimpleNamespace
 
 uuids = [word.partition("=")[0] for word in os.environ["GPUS"].split()]
