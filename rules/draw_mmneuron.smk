@@ -24,9 +24,9 @@ rule draw_mmneuron_figure:
         png="<results>/figures/mmneuron/{item}.png",
         csv="<results>/figures/mmneuron/{item}.csv",
     log:
-        "<logs>/figures/mmneuron_{item}.log",
+        "<logs>/figures/draw_mmneuron_figure.{item}.log",
     benchmark:
-        "<benchmarks>/figures/mmneuron_{item}.tsv"
+        "<benchmarks>/figures/draw_mmneuron_figure.{item}.tsv"
     wildcard_constraints:
         item="|".join(MMNEURON_DRAWN),
     conda:
@@ -59,9 +59,9 @@ rule draw_mmneuron_table:
             labels=mmneuron_labels,
         ),
     log:
-        "<logs>/figures/mmneuron_{item}.log",
+        "<logs>/figures/draw_mmneuron_table.{item}.log",
     benchmark:
-        "<benchmarks>/figures/mmneuron_{item}.tsv"
+        "<benchmarks>/figures/draw_mmneuron_table.{item}.tsv"
     wildcard_constraints:
         item="|".join(sorted(set(MMNEURON_ITEMS) - set(MMNEURON_DRAWN))),
     conda:

@@ -26,9 +26,9 @@ rule draw_pan_figure:
         png="<results>/figures/pan/{item}.png",
         csv="<results>/figures/pan/{item}.csv",
     log:
-        "<logs>/figures/pan_{item}.log",
+        "<logs>/figures/draw_pan_figure.{item}.log",
     benchmark:
-        "<benchmarks>/figures/pan_{item}.tsv"
+        "<benchmarks>/figures/draw_pan_figure.{item}.tsv"
     wildcard_constraints:
         item="|".join(PAN_DRAWN),
     conda:
@@ -61,9 +61,9 @@ rule draw_pan_maps:
         png="<results>/figures/pan/{item}.png",
         csv="<results>/figures/pan/{item}.csv",
     log:
-        "<logs>/figures/pan_{item}.log",
+        "<logs>/figures/draw_pan_maps.{item}.log",
     benchmark:
-        "<benchmarks>/figures/pan_{item}.tsv"
+        "<benchmarks>/figures/draw_pan_maps.{item}.tsv"
     wildcard_constraints:
         item="|".join(PAN_MAPS),
     conda:
@@ -95,9 +95,9 @@ rule draw_pan_table:
             labels=pan_labels,
         ),
     log:
-        "<logs>/figures/pan_{item}.log",
+        "<logs>/figures/draw_pan_table.{item}.log",
     benchmark:
-        "<benchmarks>/figures/pan_{item}.tsv"
+        "<benchmarks>/figures/draw_pan_table.{item}.tsv"
     wildcard_constraints:
         item="|".join(sorted(set(PAN_ITEMS) - {"exclusions", *PAN_DRAWN, *PAN_MAPS})),
     conda:
@@ -128,9 +128,9 @@ rule draw_pan_exclusions:
             labels=pan_labels,
         ),
     log:
-        "<logs>/figures/pan_{item}.log",
+        "<logs>/figures/draw_pan_exclusions.{item}.log",
     benchmark:
-        "<benchmarks>/figures/pan_{item}.tsv"
+        "<benchmarks>/figures/draw_pan_exclusions.{item}.tsv"
     wildcard_constraints:
         item="exclusions",
     conda:

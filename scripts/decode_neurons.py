@@ -1,9 +1,11 @@
 """The words that every neuron of the language model raises."""
 
+from functools import partial
+
 import torch
 
 from mmneurons.artifacts.tables import write_table
-from mmneurons.console import log_to
+from mmneurons.console import log_to, progress
 from mmneurons.models.registry import ModelEntry, load_model
 from mmneurons.probe.decode import neuron_tokens
 
@@ -13,4 +15,5 @@ torch.set_num_threads(p.compute["threads"])
 entry = ModelEntry.from_row(snakemake.wildcards.model, p.model)
 model = load_model(entry, p.compute["device"], p.compute["dtype"])
 facts = {"model": entry.name, "revision": entry.revision, "label": entry.label}
-write_table(neuron_tokens(model, k=10), snakemake.output.tokens, facts)
+tokens = neuron_tokens(model, k=10, progress=partial(progress, description="decode"))
+write_table(tokens, snakemake.output.tokens, facts)

@@ -3,7 +3,6 @@
 import json
 import os
 import stat
-import sys
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,6 @@ from mmneurons.artifacts.tables import (
     write_table,
 )
 from mmneurons.artifacts.tensors import TensorFile, write_tensors
-from mmneurons.console import log_to, progress
 
 # ---------------------------------------------------------------------------------------- atomic
 
@@ -324,27 +322,6 @@ def test_merged_record_holds_the_groups_one_after_the_other(tmp_path):
         for name in ("act/map_units", "act/maps"):
             np.testing.assert_array_equal(merged[f"{name}/{group}"], recorded(group)[name])
     assert len(merged.names) == 4 + 2 * len(GROUPS)
-
-
-# --------------------------------------------------------------------------------------- console
-
-
-def test_log_holds_what_is_said(tmp_path):
-    streams = sys.stdout, sys.stderr
-    try:
-        log_to(tmp_path / "rule.log")
-        print("said")
-        print("complained", file=sys.stderr)
-        assert [n * n for n in progress(range(3), description="squares")] == [0, 1, 4]
-    finally:
-        log = sys.stdout
-        sys.stdout, sys.stderr = streams
-        log.close()
-    text = (tmp_path / "rule.log").read_text()
-    assert "said\n" in text
-    assert "complained\n" in text
-    assert "squares: 100%" in text
-    assert "3/3" in text
 
 
 def test_maps_do_not_depend_on_how_samples_were_dealt(tmp_path):

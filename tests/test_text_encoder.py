@@ -1,6 +1,9 @@
 """The world's text encoder: the shipped one as BERTScore uses it, and how it is trained."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,8 @@ from mmneurons.world import grammar
 from mmneurons.world import train_text_encoder as world_encoder
 from mmneurons.world.vocabulary import ALL_CATEGORIES, CATEGORIES
 
-FOLDER = Path(__file__).parents[1] / "resources/models/text-encoder-world"
+REPOSITORY = Path(__file__).parents[1]
+FOLDER = REPOSITORY / "resources/models/text-encoder-world"
 LAYERS = 2
 SEED = 4
 
@@ -175,3 +179,30 @@ def test_a_trained_encoder_is_saved_and_loaded(tmp_path):
     # z + 1 with z of mean 0 and variance 1: squared length 2 x hidden, no negative cosine.
     assert states.square().sum(-1).numpy() == pytest.approx(np.full(len(states), 16), rel=1e-3)
     assert (states @ states.T).min() >= 0
+
+
+SCORE_MANY = """
+import random, sys
+from mmneurons.metrics.similarity import bertscore
+import torch
+torch.set_num_threads(1)
+words = "a red blue green car bus cat dog on the beach street with an old clock zebra".split()
+chance = random.Random(0)
+texts = [" ".join(chance.choices(words, k=chance.randint(2, 14))) for _ in range(400)]
+scores = bertscore(texts[:200], texts[200:], sys.argv[1], int(sys.argv[2]))
+print(" ".join(score.hex() for score in scores.tolist()))
+"""
+
+
+def test_bertscore_has_the_same_bits_in_every_process():
+    # Strings hash differently in each process unless PYTHONHASHSEED is set; sets are ordered by it.
+    def scores(hash_seed):
+        environment = os.environ | {"PYTHONPATH": "scripts", "PYTHONHASHSEED": hash_seed}
+        run = [sys.executable, "-c", SCORE_MANY, str(FOLDER), str(LAYERS)]
+        return subprocess.run(
+            run, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    first, second = scores("1"), scores("2")
+    assert len(set(first.split())) > 100
+    assert first == second

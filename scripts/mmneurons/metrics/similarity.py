@@ -50,7 +50,8 @@ def bertscore(
 
     `encoder` is a local `from_pretrained` directory and `num_layers` the layer whose states are
     compared (bert-score knows the best layer only of models it knows by name). A pair with an
-    empty candidate or an empty reference scores 0. Raises ValueError for an encoder that
+    empty candidate or an empty reference scores 0. The same texts give the same bits in every
+    process. Raises ValueError for an encoder that
     bert-score would load or run wrongly.
     """
     _check_lengths(candidates, references)
@@ -63,8 +64,11 @@ def bertscore(
     if not filled:
         return scores
     # Imported here because it brings torch and transformers, which the other metrics do not need.
-    from bert_score import BERTScorer
+    from bert_score import BERTScorer, utils
 
+    # bert-score removes duplicates by `set`, whose order is another in every process: then other
+    # texts share a batch, their padding changes, and with it the last digits of the scores.
+    utils.set = dict.fromkeys
     model_type = _bert_score_path(Path(encoder))
     _check_tokenizer(model_type)
     scorer = BERTScorer(

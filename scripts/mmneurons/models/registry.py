@@ -10,6 +10,7 @@ import torch
 
 from mmneurons.artifacts.files import read_yaml
 from mmneurons.models.base import MultimodalModel
+from mmneurons.models.devices import pick_device
 
 ADAPTERS = {
     "minigpt4": ("mmneurons.models.minigpt4", "MiniGPT4"),
@@ -50,15 +51,16 @@ def read_registry(path: str | Path) -> dict[str, ModelEntry]:
 
 
 def load_model(entry: ModelEntry, device: str, dtype: str) -> MultimodalModel:
-    """Load and check a model; only its own family's adapter is imported."""
+    """Load and check a model; only its own family's adapter is imported.
+
+    device: "cpu", "cuda" or "auto", from which `devices.pick_device` picks.
+    """
     module, name = ADAPTERS[entry.family]
     adapter: type[MultimodalModel] = getattr(importlib.import_module(module), name)
     if not (entry.path / "config.json").is_file():
         raise FileNotFoundError(
             f"model {entry.name}: no checkpoint in {entry.path}; docs/models.md says how to get it"
         )
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = adapter.load(entry.path, device, getattr(torch, dtype))
+    model = adapter.load(entry.path, pick_device(device), getattr(torch, dtype))
     model.check(entry.units)
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,17 +100,22 @@ def _best_of_units(
     return ids, values, total
 
 
-def neuron_tokens(model: MultimodalModel, k: int = 10, module: Module = "language") -> pd.DataFrame:
+def neuron_tokens(
+    model: MultimodalModel,
+    k: int = 10,
+    module: Module = "language",
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> pd.DataFrame:
     """The best tokens of every neuron of a module: rows of neuron_tokens.parquet.
 
     Columns: module, layer, unit, token_ids, tokens (their texts), values (W_out W_u), probabilities
-    (softmax over the tokens that the tokenizer knows). Raises ValueError for a module whose output
-    is not of the unembedding's width.
+    (softmax over the tokens that the tokenizer knows). progress: wraps the layers, of which each
+    takes its time. Raises ValueError for a module whose output is not of the unembedding's width.
     """
     unembedding = model.unembedding()[: len(model.tokenizer)]
     texts = np.array(model.tokenizer.convert_ids_to_tokens(range(len(unembedding))), dtype=object)
     tables = []
-    for site in model.sites(module):
+    for site in progress(model.sites(module)):
         rows = site.output_rows()
         if rows.shape[1] != unembedding.shape[1]:
             raise ValueError(
