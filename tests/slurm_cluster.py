@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ class Cluster:
 
     def __init__(self, folder):
         self.folder = folder
+        self.started = time.monotonic()
         self.environment = {**os.environ, "SLURM_TEST_DIR": str(folder)}
 
     def up(self):
@@ -76,16 +78,18 @@ class Cluster:
         self._call(DOWN, "--purge")
 
     def _call(self, script, *arguments):
-        with open(f"{self.folder}.log", "a") as log:
-            subprocess.run(
+        # To a file: the daemons would keep a pipe open.
+        with tempfile.TemporaryFile("w+") as log:
+            done = subprocess.run(
                 [script, *arguments],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                check=True,
                 timeout=400,
             )
+            log.seek(0)
+            assert done.returncode == 0, log.read()[-3000:]
 
     def process(self, program):
         """The living process of one of Slurm's programs."""
@@ -108,7 +112,7 @@ class Cluster:
 
 
 class Run:
-    """`snakemake --cores 8 --profile slurm` in a folder, one after the other, as a user starts it."""
+    """`snakemake --cores 8 --profile slurm` in a folder, started again as often as it is killed."""
 
     def __init__(self, folder, *arguments):
         self.folder = folder
@@ -161,7 +165,7 @@ class Killer:
         self.killed = []
         """(kind, what) of all that was killed."""
         self.refused = 0
-        """Starts that were refused because jobs of the killed run went on."""
+        """Starts that were refused because jobs of a killed Snakemake went on."""
 
     def finish(self, seconds):
         """Let the run come to its end, started again as often as it is killed."""
@@ -233,23 +237,32 @@ class Killer:
         return True
 
     def snakemake(self):
-        """Kill Snakemake, and start it again: at once, and when the jobs it left have ended."""
-        if not self.cluster.queue(self.run.folder):
+        """Kill Snakemake, and start it again: in vain at once, and when its jobs have ended."""
+        if "RUNNING" not in {state for state, _ in self.cluster.queue(self.run.folder).values()}:
             return False
         self.run.kill()
+        old = self.cluster.queue(self.run.folder)
         self.run.unlock()
-        left = self.cluster.queue(self.run.folder)
+        before = len(self.run.said())
         self.run.start()
-        if left:
-            self.run.process.wait(120)
-            assert self.run.process.returncode, "started beside the jobs of a killed run"
-            said = self.run.said()
-            assert all(f"Slurm job {job} (" in said for job in left), (left, said[-3000:])
+        within(
+            240,
+            lambda: not self.run.goes_on() or "with SLURM job" in self.run.said()[before:],
+            "Snakemake is refused or sends jobs",
+        )
+        left = self.cluster.queue(self.run.folder).keys() & old.keys()
+        if self.run.goes_on():
+            assert not left, "started beside the jobs of a killed run"
+        else:
+            said = self.run.said()[before:]
+            assert all(f"Slurm job {job} (" in said for job in left), said[-3000:]
             self.refused += 1
+            # What has begun may end by itself; for what is only queued, the advice is followed.
+            command("scancel", "--state=PENDING", *left)
             within(240, lambda: not self.cluster.queue(self.run.folder), "jobs of the killed run")
             self.run.unlock()
             self.run.start()
-        self.killed.append(("snakemake", len(left)))
+        self.killed.append(("snakemake", f"with {len(old)} jobs queued"))
         return True
 
     def node(self):

@@ -26,41 +26,41 @@ def refuse_beside_others(folder: str | Path, slurm: bool = False, patience: floa
     it had started know nothing of that. slurm: whether this run needs Slurm, so that a Slurm that
     does not answer for `patience` seconds is an error.
     """
-    found = [*slurm_jobs(folder, slurm, patience), *processes(folder)]
-    if found:
-        raise RunError(
-            "\n  ".join(
-                [
-                    f"An earlier run in {folder} was killed, and of its jobs these still go on:",
-                    *found,
-                    "Two jobs would write the same files. Wait until they have ended, what they "
-                    "finish is kept; or stop them (scancel JOB, kill PROCESS), and start again.",
-                ]
-            )
-        )
+    jobs, others = slurm_jobs(folder, slurm, patience), processes(folder)
+    if jobs or others:
+        lines = [
+            f"An earlier run in {folder} was killed, and of its jobs these still go on:",
+            *(f"Slurm job {job} {what}" for job, what in jobs.items()),
+            *(f"process {process}: {what}" for process, what in others.items()),
+            "Two jobs would write the same files. Wait until they have ended, what they finish is "
+            "kept; or stop them, and start again:",
+            *([f"scancel {' '.join(jobs)}"] if jobs else []),
+            *([f"kill {' '.join(map(str, others))}"] if others else []),
+        ]
+        raise RunError("\n  ".join(lines))
 
 
-def slurm_jobs(folder: str | Path, needed: bool, patience: float) -> list[str]:
-    """Lines that describe this user's Slurm jobs of Snakemake in `folder`; [] without Slurm."""
+def slurm_jobs(folder: str | Path, needed: bool, patience: float) -> dict[str, str]:
+    """What this user's Slurm jobs of Snakemake in `folder` are, by number; {} without Slurm."""
     if not shutil.which("squeue"):
-        return []
+        return {}
     answer = _ask(["squeue", "--me", "--noheader", "--format=%i|%T|%k|%Z"], needed, patience)
-    found = []
+    found = {}
     for line in answer.splitlines():
         job, state, comment, place = line.strip().split("|", 3)
         if re.match("(rule|group)_", comment) and Path(place).resolve() == Path(folder).resolve():
-            found.append(f"Slurm job {job} ({state.lower()}): {comment.partition('_')[2]}")
+            found[job] = f"({state.lower()}): {comment.partition('_')[2]}"
     return found
 
 
-def processes(folder: str | Path) -> list[str]:
-    """Lines that describe the processes on this machine that run a rule's script in `folder`."""
+def processes(folder: str | Path) -> dict[int, str]:
+    """What the processes of this machine are that run a rule's script in `folder`, by number."""
     found = {}
     for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
         script = _SCRIPT.search(" ".join(process.info["cmdline"] or ()))
         if script and process.info["cwd"] and Path(process.info["cwd"]) == Path(folder).resolve():
-            found[process.info["pid"]] = f"process {process.info['pid']}: {script[1]}"
-    return [found[pid] for pid in sorted(found)]
+            found[process.info["pid"]] = script[1]
+    return found
 
 
 def _ask(command: Sequence[str], needed: bool, patience: float) -> str:
