@@ -83,7 +83,7 @@ def test_a_silent_slurm_stops_only_runs_that_need_it(squeue, tmp_path):
 
 def test_without_slurm_there_are_no_jobs(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert slurm_jobs(tmp_path, needed=True, patience=0) == []
+    assert slurm_jobs(tmp_path, needed=True, patience=0) == {}
 
 
 def test_a_process_of_a_killed_run_is_found_until_it_ends(script, tmp_path):
