@@ -139,6 +139,7 @@ def submitted(folder, profile, commands):
     snakemake(
         folder,
         *("--profile", str(REPOSITORY / "profiles" / profile), "--latency-wait", "5"),
+        *("--seconds-between-status-checks", "1"),
         PATH=f"{jobs}{os.pathsep}{os.environ['PATH']}",
         JOBS=str(jobs),
     )
