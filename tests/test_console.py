@@ -96,6 +96,14 @@ def test_progress_of_what_has_no_length(tmp_path):
     assert re.fullmatch(r"squares: 100 \[.*it/s, loss=99\.5\]", last)
 
 
+def test_progress_of_nothing_is_one_line(tmp_path):
+    code = LOOP.replace("range(100)", "[]")
+    run(code, tmp_path / "rule.log", check=True)
+    (line,) = lines_of_progress((tmp_path / "rule.log").read_text())
+    assert re.fullmatch(r"squares: 0 \[00:00, \?it/s\]", line)
+    assert "0it" in on_terminal(code, tmp_path / "rule.log")
+
+
 # ----------------------------------------------------------------------- in Snakemake's jobs
 
 SNAKEFILE = """

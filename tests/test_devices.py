@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mmneurons.costs import read_rules
+
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 TORCH = """
@@ -171,3 +173,18 @@ def test_the_stand_in_has_nothing_that_nvml_lacks():
     pynvml = pytest.importorskip("pynvml")
     names = re.findall(r"\b(nvml[A-Z]\w+)", NVML)
     assert names and all(callable(getattr(pynvml, name)) for name in names)
+
+
+def test_jobs_that_hold_a_model_can_ask_nvml():
+    rules = read_rules(SCRIPTS.parent / "rules").values()
+    texts = [rule.text for rule in rules if "load_model(" in script_of(rule)]
+    environments = set(re.findall(r"\.\./(envs/\w+\.yaml)", "".join(texts)))
+    assert environments
+    for environment in environments:
+        assert "nvidia-ml-py==" in (SCRIPTS.parent / environment).read_text(), environment
+
+
+def script_of(rule):
+    """The text of a rule's script, empty without one."""
+    found = re.search(r"\.\./(scripts/\w+\.py)", rule.text)
+    return (SCRIPTS.parent / found[1]).read_text() if found else ""
