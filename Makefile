@@ -31,6 +31,7 @@ test: $(INSTALLED)
 
 environments: $(INSTALLED) ## the environments of --sdm conda, each installed and tried without conda
 	cd tests && ../.venv/bin/python -m environments.check
+	cd tests && ../.venv/bin/python -m environments.through_snakemake
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check .

@@ -115,7 +115,7 @@ def test_environment(path):
     assert environment["channels"] == ["conda-forge", "nodefaults"]
     *by_conda, _ = environment["dependencies"]
     assert [line.partition(" ")[0] for line in by_conda] == ["python", "pip"]
-    assert all(re.fullmatch(r"\w+ =\d[\d.]*\*?", line) for line in by_conda)
+    assert all(re.fullmatch(r"\w+ =\d+(\.\d+)+", line) for line in by_conda)
     found = environment_pins(path)
     own = OWN_PINS.get(path.stem, set())
     assert own <= found.keys()
@@ -174,13 +174,8 @@ def test_imports_in_functions_count_where_the_function_is_reached(project):
         a="import of_a\nclass A:\n    def method(self):\n        import in_method",
     )
     found = {name: one.at_start for one in reached(*written) for name in one.packages}
-    assert found == {
-        "library": found["library"],
-        "first": True,
-        "in_used": False,
-        "of_a": False,
-        "in_method": False,
-    }
+    del found["library"]
+    assert found == {"first": True, "in_used": False, "of_a": False, "in_method": False}
 
 
 def test_imports_for_type_checkers_do_not_count(project):

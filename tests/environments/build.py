@@ -25,18 +25,27 @@ def build(environment: Path, folder: Path) -> Path:
     Only Python is not conda's: of the same minor version where this machine has one. Raises
     CalledProcessError where something cannot be installed; what was said stands on stderr.
     """
-    *by_conda, by_pip = yaml.safe_load(environment.read_text(encoding="utf-8"))["dependencies"]
-    asked = dict(re.fullmatch(r"(\w+) =([\d.]+?)(?:\.\*)?", line).groups() for line in by_conda)
-    _uv("venv", "--quiet", "--python", _python(asked["python"]), str(folder))
-    python = folder / "bin/python"
-    pins = [f"pip=={asked['pip']}.*", *by_pip["pip"]]
-    install(python, *pins)
+    versions, by_pip = dependencies(environment)
+    python = make(folder, versions["python"])
+    install(python, f"pip=={versions['pip']}.*", *by_pip)
     script = environment.with_suffix(".post-deploy.sh")
     if script.exists():
         path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         active = os.environ | {"PATH": path, "CONDA_PREFIX": str(folder), "PIP_QUIET": "1"}
         subprocess.run(["bash", script], env=active, check=True, stdout=sys.stderr)
     return python
+
+
+def dependencies(environment: Path) -> tuple[dict[str, str], list[str]]:
+    """What comes from conda's channels, as {name: beginning of its version}, and pip's pins."""
+    *by_conda, by_pip = yaml.safe_load(environment.read_text(encoding="utf-8"))["dependencies"]
+    return dict(line.split(" =") for line in by_conda), by_pip["pip"]
+
+
+def make(folder: Path, version: str) -> Path:
+    """An empty environment, as far as possible of a version of Python; its interpreter."""
+    _uv("venv", "--quiet", "--python", _python(version), str(folder))
+    return folder / "bin/python"
 
 
 def install(python: Path, *packages: str) -> None:
