@@ -14,6 +14,8 @@ from environments.rules import REPOSITORY, RULES, SCRIPTED, paths
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import containerize
+
 LIBRARY = REPOSITORY / "scripts"
 ENVIRONMENTS = sorted((REPOSITORY / "envs").glob("*.yaml"))
 OF_TORCH = re.compile("nvidia-|cuda-|triton$")
@@ -229,6 +231,18 @@ def test_uv_is_told_what_pip_is():
     words += " --index https://two.example/a --index https://two.example/b --find-links /wheels"
     assert options == words.split()
     assert variables == {"SSL_CERT_FILE": "/certificates.pem", "UV_HTTP_TIMEOUT": "60"}
+
+
+@pytest.mark.parametrize("form", containerize.RECIPES)
+def test_the_recipe_of_an_image_is_that_of_the_environments(form):
+    """`.venv/bin/python scripts/containerize.py` writes it anew."""
+    text = (REPOSITORY / "envs" / containerize.RECIPES[form]).read_text(encoding="utf-8")
+    assert text == containerize.recipe(form)
+    assert ":latest" not in text
+    for path in [*ENVIRONMENTS, *(REPOSITORY / "envs").glob("*.post-deploy.sh")]:
+        (copied,) = re.findall(rf"^(?:COPY|   ) ?envs/{path.name} (\S+)$", text, re.MULTILINE)
+        command = "bash" if path.suffix == ".sh" else "--file"
+        assert text.count(f"{command} {copied}") == 1, "copied, but not used"
 
 
 def test_the_profiles_share_no_key():
