@@ -13,7 +13,7 @@ export MPLCONFIGDIR := $(CURDIR)/.venv/cache/matplotlib
 export HF_HUB_OFFLINE := 1
 unexport PYTHONPATH PYTHONHOME SNAKEMAKE_PROFILE
 
-.PHONY: demo all smoke test lint clean
+.PHONY: demo all smoke test environments lint clean
 
 demo: $(INSTALLED) ## one headline figure or table per paper, on the embedded world
 	$(SNAKEMAKE)
@@ -28,6 +28,10 @@ smoke: $(INSTALLED) ## everything with as few samples as possible
 
 test: $(INSTALLED)
 	.venv/bin/python -m pytest
+
+environments: $(INSTALLED) ## the environments of --sdm conda, each installed and tried without conda
+	cd tests && ../.venv/bin/python -m environments.check
+	cd tests && ../.venv/bin/python -m environments.through_snakemake
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check .

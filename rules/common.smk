@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.append(str(Path(workflow.basedir) / "scripts"))
 
 from mmneurons.artifacts import provenance
-from mmneurons.artifacts.files import read_yaml
+from mmneurons.artifacts.yaml_files import read_yaml
 from mmneurons.config import check_config, in_order
 from mmneurons.datasets.question_files import annotation_files
 from mmneurons.runs import refuse_beside_others

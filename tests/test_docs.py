@@ -258,6 +258,9 @@ def test_every_command_can_be_given(page, words, parser):
         assert (REPOSITORY / arguments[0]).is_file()
     elif program == ".":
         assert arguments == [".venv/bin/activate"]
+    elif program in {"docker", "apptainer"}:
+        assert arguments[0] == "build"
+        assert [word for word in arguments if (REPOSITORY / word).is_file()]
     else:
         assert program in {"cp", "rm"}
         assert all(path_exists(word) for word in arguments if not word.startswith("-"))

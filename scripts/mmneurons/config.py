@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 
-from mmneurons.artifacts.files import read_yaml
+from mmneurons.artifacts.yaml_files import read_yaml
 
 REGISTRIES = ("datasets", "models", "prompts", "encoders")
 """Tables of resources/ whose names a configuration uses."""

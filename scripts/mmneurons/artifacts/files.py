@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, and reading plain ones."""
+"""Writing files so that a reader never sees half of one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import yaml
-
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's, where PyYAML has it: ten times as fast, and every job reads the registries."""
 
 
 @contextmanager
@@ -47,9 +41,3 @@ def write_json(value: object, path: str | Path) -> None:
 def read_json(path: str | Path) -> object:
     """Read a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def read_yaml(path: str | Path) -> Any:
-    """Read a YAML file of plain values."""
-    with open(path, encoding="utf-8") as file:
-        return yaml.load(file, LOADER)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mmneurons.artifacts.files import read_yaml
+from mmneurons.artifacts.yaml_files import read_yaml
 from mmneurons.models.base import MultimodalModel
 from mmneurons.models.devices import pick_device
 
