@@ -1,5 +1,6 @@
 """What is installed where: the lock, the conda environments, and what the rules' scripts import."""
 
+import ast
 import re
 import subprocess
 import sys
