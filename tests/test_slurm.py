@@ -67,7 +67,7 @@ def killed(cluster, over_limits, tmp_path_factory):
     killer = Killer(cluster, run, SEED)
     try:
         run.start()
-        killer.finish(seconds=1500)
+        killer.finish(seconds=2400)
         assert run.process.returncode == 0, run.said()[-6000:]
         killer.seconds = time.monotonic() - cluster.started
         yield killer
