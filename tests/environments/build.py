@@ -31,7 +31,8 @@ def build(environment: Path, folder: Path) -> Path:
     script = environment.with_suffix(".post-deploy.sh")
     if script.exists():
         path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        active = os.environ | {"PATH": path, "CONDA_PREFIX": str(folder), "PIP_QUIET": "1"}
+        active = os.environ | {"PATH": path, "CONDA_PREFIX": str(folder)}
+        active |= {"PIP_QUIET": "1", "PIP_NO_COMPILE": "1"}
         subprocess.run(["bash", script], env=active, check=True, stdout=sys.stderr)
     return python
 

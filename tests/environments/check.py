@@ -13,10 +13,12 @@ has. Here it is missed.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from environments.build import build
@@ -39,7 +41,8 @@ def name_of(path: Path) -> str:
 
 def failures(python: Path, scripts: list[Path]) -> dict[str, list[dict]]:
     """By script, what it can reach and the interpreter cannot import."""
-    command = [python, "-I", IMPORTS, "scripts", *map(name_of, scripts)]
+    # Compiled files would be written for nothing, and be most of what there is to remove again.
+    command = [python, "-I", "-B", IMPORTS, "scripts", *map(name_of, scripts)]
     said = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(said.stdout.splitlines()[-1])
 
@@ -67,18 +70,25 @@ def _fails(row: dict, found: dict, environment: Path, script: str) -> bool:
     return any(r["error"] == row["error"] for r in found.get(environment, {}).get(script, []))
 
 
+def examine(environment: Path, folder: Path) -> dict[str, list[dict]]:
+    """Build an environment below a folder; the `failures` there of its scripts."""
+    start = time.monotonic()
+    found = failures(build(environment, folder / environment.stem), scripts_of(environment))
+    seconds = time.monotonic() - start
+    print(f"{environment.name}: installed, {len(found)} scripts tried, {seconds:.0f} s", flush=True)
+    return found
+
+
 def main(names: list[str]) -> int:
     """Exit status: 0 if every environment has all that its rules' scripts import."""
-    found = {}
-    with tempfile.TemporaryDirectory(prefix="environments-", dir=REPOSITORY / ".venv") as folder:
-        for path in ENVIRONMENTS:
-            if names and path.stem not in names:
-                continue
-            start = time.monotonic()
-            python = build(path, Path(folder, path.stem))
-            found[path] = failures(python, scripts_of(path))
-            seconds = time.monotonic() - start
-            print(f"{path.name}: {len(found[path])} scripts, {seconds:.0f} s", flush=True)
+    chosen = [path for path in ENVIRONMENTS if not names or path.stem in names]
+    place = REPOSITORY / ".venv"
+    with (
+        tempfile.TemporaryDirectory(prefix="environments-", dir=place) as folder,
+        ThreadPoolExecutor(min(4, os.cpu_count())) as pool,
+    ):
+        jobs = {path: pool.submit(examine, path, Path(folder)) for path in chosen}
+        found = {path: job.result() for path, job in jobs.items()}
     wrong = missing(found)
     for line in wrong:
         print(line, file=sys.stderr)
