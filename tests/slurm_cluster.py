@@ -176,7 +176,7 @@ class Killer:
             if self.order and time.monotonic() > due and getattr(self, self.order[0])():
                 print(f"{time.strftime('%X')} killed: {self.killed[-1]}", flush=True)
                 del self.order[0]
-                due = time.monotonic() + self.random.uniform(15, 40)
+                due = time.monotonic() + self.random.uniform(20, 60)
             time.sleep(1)
 
     def _running(self):

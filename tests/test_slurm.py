@@ -1,8 +1,8 @@
 """`snakemake --cores 8 --profile slurm` on a Slurm that these tests start, and things that die.
 
 They install Debian packages and need root, so they run only if MMNEURONS_SLURM is "required", as it
-is in .ci/run. One run of the smoke preset's `all`, in two shards, serves most of them: ten times
-something is killed in it, and beside it two jobs stay over their limits.
+is in .ci/run. One run of the smoke preset's `all` serves most of them: ten times something is killed in
+it. Beside it go the few jobs of tests/slurm/Snakefile.
 """
 
 import os
@@ -48,9 +48,9 @@ def cluster():
 
 
 @pytest.fixture(scope="module")
-def over_limits(cluster, tmp_path_factory):
-    """A run of two jobs that stay over a limit at first, with the profile as it is."""
-    folder = tmp_path_factory.mktemp("over_limits")
+def beside(cluster, tmp_path_factory):
+    """A run of tests/slurm/Snakefile, with the profile as it is."""
+    folder = tmp_path_factory.mktemp("beside")
     shutil.copytree(REPOSITORY / "slurm", folder / "slurm")
     shutil.copy(REPOSITORY / "tests/slurm/Snakefile", folder)
     run = Run(folder)
@@ -60,10 +60,10 @@ def over_limits(cluster, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def killed(cluster, over_limits, tmp_path_factory):
+def killed(cluster, beside, tmp_path_factory):
     """A copy of the repository in which `all` has run on Slurm, with ten things killed."""
     folder = copy_repository(tmp_path_factory.mktemp("clone"))
-    run = Run(folder, "all", *SMOKE, "--config", "shards=2")
+    run = Run(folder, "all", *SMOKE)
     killer = Killer(cluster, run, SEED)
     try:
         run.start()
@@ -99,7 +99,7 @@ def test_the_results_are_those_of_a_run_on_one_machine(killed, finished):
     assert len(tables) > 150
     assert here.keys() == there.keys()
     assert [name for name in there if here[name] != there[name]] == []
-    assert planned(killed.run.folder, "all", *SMOKE, "--config", "shards=2") == {}
+    assert planned(killed.run.folder, "all", *SMOKE) == {}
 
 
 def test_gpu_rules_and_only_they_held_a_gpu(cluster, killed):
@@ -110,27 +110,36 @@ def test_gpu_rules_and_only_they_held_a_gpu(cluster, killed):
     assert {job.partition for job in jobs if job.rule not in GPU_RULES} == {"cpu"}
 
 
-def test_every_job_was_finished_once(cluster, killed, tmp_path):
-    """One job a (stage, model, shard), however much dies, and drawing needs none."""
+def test_every_job_was_finished_once_and_none_draws(cluster, killed, tmp_path):
+    """However much dies. More shards are more jobs of the stages that hold a model, no others."""
     fresh = copy_repository(tmp_path)
-    expected = planned(fresh, "all", *SMOKE, "--config", "shards=2")
-    expected = {rule: count for rule, count in expected.items() if rule not in LOCAL_RULES}
-    jobs = cluster.accounted(killed.run.folder)
-    completed = Counter(job.rule for job in jobs if job.state == "COMPLETED")
-    assert completed == expected
-    models = {"record_two_stage": 1, "record_concepts": 3, "record_domains": 3}
-    assert {rule: completed[rule] for rule in models} == {r: n * 2 for r, n in models.items()}
+    expected = planned(fresh, "all", *SMOKE)
+    completed = Counter(
+        job.rule for job in cluster.accounted(killed.run.folder) if job.state == "COMPLETED"
+    )
+    assert completed == {rule: n for rule, n in expected.items() if rule not in LOCAL_RULES}
+    more = planned(fresh, "all", *SMOKE, "--config", "shards=3")
+    sharded = {rule for rule in expected if more[rule] != expected[rule]}
+    assert {rule: more[rule] for rule in sharded} == {r: 3 * expected[r] for r in sharded}
+    assert more.keys() == expected.keys()
+    assert sharded == GPU_RULES - {"record_gradcam", "decode_neurons"}
 
 
-def test_shards_of_one_model_are_an_array(cluster, killed):
-    jobs = cluster.accounted(killed.run.folder)
-    assert {"caption_pictures", "record_two_stage"} <= {j.rule for j in jobs if "_" in j.identity}
+def test_shards_of_one_model_are_an_array_and_each_has_a_gpu(cluster, killed, beside):
+    within(400, lambda: not beside.goes_on(), "the run has ended")
+    jobs = [job for job in cluster.accounted(beside.folder) if job.rule == "record_two_stage"]
+    assert len({job.identity.partition("_")[0] for job in jobs}) == 1
+    assert {job.identity.partition("_")[2] for job in jobs} == {"1", "2"}
+    assert {job.partition for job in jobs} == {"gpu"}
+    assert all("gres/gpu=1" in job.resources for job in jobs)
+    devices = [(beside.folder / f"shard{shard}.txt").read_text().strip() for shard in (0, 1)]
+    assert set(devices) <= {"0", "1"}
 
 
-def test_over_a_limit_a_job_is_tried_again_with_more(cluster, over_limits):
-    within(400, lambda: not over_limits.goes_on(), "the run has ended")
-    assert over_limits.process.returncode == 0, over_limits.said()[-3000:]
-    jobs = cluster.accounted(over_limits.folder)
+def test_over_a_limit_a_job_is_tried_again_with_more(cluster, beside):
+    within(400, lambda: not beside.goes_on(), "the run has ended")
+    assert beside.process.returncode == 0, beside.said()[-3000:]
+    jobs = cluster.accounted(beside.folder)
     lasting = [job for job in jobs if job.state not in ("NODE_FAIL", "PREEMPTED")]
     time_of = [(j.state, j.minutes) for j in lasting if j.rule == "over_time"]
     assert time_of == [("TIMEOUT", "1"), ("COMPLETED", "2")]
@@ -140,8 +149,8 @@ def test_over_a_limit_a_job_is_tried_again_with_more(cluster, over_limits):
     assert memory_of[-1][0] == "COMPLETED"
 
 
-def test_nothing_is_left_running(cluster, killed, over_limits):
-    for folder in (killed.run.folder, over_limits.folder):
+def test_nothing_is_left_running(cluster, killed, beside):
+    for folder in (killed.run.folder, beside.folder):
         assert cluster.queue(folder) == {}
         within(30, lambda folder=folder: not processes_in(folder), "no process is left")
 
