@@ -1,8 +1,8 @@
 """`snakemake --cores 8 --profile slurm` on a Slurm that these tests start, and things that die.
 
 They install Debian packages and need root, so they run only if MMNEURONS_SLURM is "required", as it
-is in .ci/run. One run of the smoke preset's `all` serves most of them: ten times something is killed in
-it. Beside it go the few jobs of tests/slurm/Snakefile.
+is in .ci/run. One run of the smoke preset's `all` serves most of them: ten times something is
+killed in it. Beside it go the few jobs of tests/slurm/Snakefile.
 """
 
 import os
