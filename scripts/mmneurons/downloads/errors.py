@@ -1,0 +1,23 @@
+"""What can go wrong with a download, as errors for the person who started it."""
+
+from __future__ import annotations
+
+
+class DownloadError(RuntimeError):
+    """Something cannot be fetched or unpacked: what, from where, and what to do about it."""
+
+
+class Gone(Exception):
+    """An address will not give the file, however often it is asked: another one may."""
+
+
+class Unsteady(Exception):
+    """An address did not give the file this time. `wait`: seconds that the server asks for."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class Unreachable(Unsteady):
+    """No server answered at all."""
