@@ -1,0 +1,152 @@
+"""Single pictures by their addresses, when a reader asks for them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import requests
+
+from mmneurons.artifacts.files import atomic, read_json, write_json
+from mmneurons.console import progress
+from mmneurons.downloads.errors import DownloadError, Gone, Unreachable, Unsteady
+from mmneurons.downloads.http import CHUNK
+from mmneurons.downloads.requesting import answer, persist
+from mmneurons.downloads.space import require_space
+
+AT_ONCE = 8
+MOST_BYTES = 100_000_000
+"""Of one picture."""
+
+NOT_THERE = "not_there.json"
+"""Beside the pictures: {file: why the source has it no longer}. Who deletes it asks again."""
+
+_GIVEN_UP = 8  # pictures one after the other for which there is no answer
+_LOG = logging.getLogger(__name__)
+
+
+class Pictures(Protocol):
+    """Where pictures that are not on disk may come from."""
+
+    def bring(self, files: Sequence[str]) -> Mapping[str, str]:
+        """Have `files`, paths below the root, on disk as far as the source has them.
+
+        Returns {file: why it cannot be had} of the others. A file that is there is left alone.
+        Raises `DownloadError` where the source may have files but does not give them now, so that
+        what a run works on never depends on the weather.
+        """
+        ...
+
+
+class ByAddress:
+    """Pictures that have an address each.
+
+    addresses: those of a file, in the order in which they are asked; placeholders: words of the
+    address to which a host leads that has a picture no longer.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        addresses: Callable[[str], Sequence[str]],
+        placeholders: Sequence[str] = (),
+        page: str = "",
+    ) -> None:
+        self.root, self.addresses, self.placeholders = Path(root), addresses, placeholders
+        self.page = page
+        self._local = threading.local()
+
+    def bring(self, files: Sequence[str]) -> dict[str, str]:
+        """See `Pictures`. What is gone is remembered in `NOT_THERE` and not asked for again."""
+        notes = self.root / NOT_THERE
+        known: dict[str, str] = read_json(notes) if notes.exists() else {}
+        missing = [f for f in dict.fromkeys(files) if not (self.root / f).exists()]
+        asked = [file for file in missing if file not in known]
+        found = dict(zip(asked, self._fetch_all(asked), strict=True)) if asked else {}
+        gone = {file: str(why) for file, why in found.items() if type(why) is Gone}
+        if gone:
+            write_json(known | gone, notes)
+        failed = {file: why for file, why in found.items() if isinstance(why, Unsteady)}
+        answered = len(found) > len(failed)
+        # A host that is silent while others answer is as good as gone, but may come back.
+        silent = {f: str(w) for f, w in failed.items() if isinstance(w, Unreachable) and answered}
+        self._say(found, silent)
+        if failed.keys() - silent.keys():
+            file, why = next((f, w) for f, w in failed.items() if f not in silent)
+            raise DownloadError(
+                f"{len(failed)} of {len(asked)} pictures did not come, first {file} from "
+                f"{self.addresses(file)[0]}: {why}. Those that came are kept: start again later, "
+                f"or place pictures by hand below {self.root}. {self.page}"
+            )
+        return {f: (known | gone | silent)[f] for f in missing if f in known | gone | silent}
+
+    def _fetch_all(self, files: Sequence[str]) -> list[Exception | None]:
+        """Why each file did not come, or None, in the order of the files."""
+        require_space(self.root, MOST_BYTES, "a picture")
+        in_a_row, lock = [], threading.Lock()
+
+        def fetch(file: str) -> Exception | None:
+            if len(in_a_row) >= _GIVEN_UP:
+                return in_a_row[-1]
+            try:
+                result = self._fetch(file)
+            except (Gone, Unsteady) as error:
+                result = error
+            with lock:
+                if isinstance(result, Unsteady):
+                    in_a_row.append(result)
+                elif len(in_a_row) < _GIVEN_UP:
+                    in_a_row.clear()
+            return result
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            results = pool.map(fetch, files)
+            return list(progress(results, total=len(files), description="Fetching pictures"))
+
+    def _fetch(self, file: str) -> None:
+        """Fetch one picture from the first of its addresses that gives it."""
+        failed: list[Exception] = []
+        for address in self.addresses(file):
+            try:
+                return persist(lambda at=address: self._attempt(at, file), say=_LOG.debug)
+            except (Gone, Unsteady) as error:
+                failed.append(error)
+        # Only if every address says so a picture is gone.
+        raise next(
+            (e for e in failed if not isinstance(e, Gone)), (failed or [Gone("no address")])[0]
+        )
+
+    def _attempt(self, address: str, file: str) -> None:
+        with answer(self._session(), address, {}, "image/") as response:
+            if any(word in response.url for word in self.placeholders):
+                raise Gone(f"a placeholder came in its place, {response.url}")
+            size = int(response.headers.get("Content-Length", 0))
+            came = 0
+            with atomic(self.root / file) as temporary, open(temporary, "wb") as target:
+                for chunk in response.raw.stream(CHUNK, decode_content=True):
+                    came += len(chunk)
+                    if max(came, size) > MOST_BYTES:
+                        raise Gone(f"more than {MOST_BYTES} bytes for one picture")
+                    target.write(chunk)
+                if not came:
+                    raise Gone("an empty file")
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+        return self._local.session
+
+    def _say(self, found: Mapping[str, Exception | None], silent: Iterable[str]) -> None:
+        if not found:
+            return
+        why = Counter(str(reason).partition(",")[0] for reason in found.values() if reason)
+        came = sum(reason is None for reason in found.values())
+        told = ", ".join(f"{number} x {reason}" for reason, number in sorted(why.items()))
+        _LOG.info("Pictures: %d came%s", came, f"; not: {told}" if told else "")
+        for file in silent:
+            _LOG.warning("%s: no answer from its host, asked again in the next run", file)
