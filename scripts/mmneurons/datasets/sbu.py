@@ -114,6 +114,11 @@ def picture_file(index: int) -> str:
     return f"images/{picture_id(index)}.jpg"
 
 
+def picture_index(file: str) -> int:
+    """The entry whose picture lies at `file` under the root."""
+    return int(Path(file).stem)
+
+
 def _captions(root: Path) -> tuple[list[str], list[str]]:
     """The photographers' captions and the addresses of the list."""
     path = root / CAPTIONS_FILE

@@ -11,16 +11,22 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
-from pathlib import Path
-from typing import IO
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO
 
 from mmneurons.artifacts.files import atomic
+from mmneurons.console import progress
 from mmneurons.downloads.errors import DownloadError
 from mmneurons.downloads.space import in_words, require_space
 
 Wanted = Callable[[str], str | None]
 """From a member's name to its place below the folder, or None where it is not wanted."""
+
+
+MOST_OF_A_PICTURE = 100_000_000
+"""Bytes of one picture, at most."""
 
 
 class ArchiveError(DownloadError):
@@ -52,6 +58,48 @@ def unpack(
         return _unpack_tar(archive, Path(folder), wanted, most_bytes, count, name)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
         raise ArchiveError(f"{name} is broken: {error}") from error
+
+
+def bring_members(
+    stream: BinaryIO, root: Path, files: Sequence[str], archive: str
+) -> dict[str, str]:
+    """Write members of a zip as `files` below `root`; returns why those that are none are none.
+
+    A member is found by its last name, or, where several have that, by the longest common end.
+    """
+    try:
+        with zipfile.ZipFile(stream) as zipped:
+            wanted = {PurePosixPath(file).name for file in files}
+            named: dict[str, list[zipfile.ZipInfo]] = defaultdict(list)
+            for member in zipped.infolist():
+                name = PurePosixPath(member.filename).name
+                if name in wanted and not member.is_dir():
+                    named[name].append(member)
+            found = {file: _nearest(file, named[PurePosixPath(file).name]) for file in files}
+            chosen = [(member, file) for file, member in found.items() if member]
+            total = sum(member.file_size for member, _ in chosen)
+            require_space(root, total, archive)
+            chosen.sort(key=lambda pair: pair[0].header_offset)
+            for member, file in progress(chosen, description=f"Members of {archive}"):
+                if member.file_size > MOST_OF_A_PICTURE:
+                    raise ArchiveError(f"{archive}: {file} is no picture by its size; refused")
+                with zipped.open(member) as source, atomic(root / file) as temporary:
+                    with open(temporary, "wb") as target:
+                        shutil.copyfileobj(source, target, 1 << 20)
+    except zipfile.BadZipFile as error:
+        raise ArchiveError(f"{archive} is broken: {error}") from error
+    return {file: f"no member of {archive}" for file, member in found.items() if not member}
+
+
+def _nearest(file: str, members: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo | None:
+    parts = PurePosixPath(file).parts[::-1]
+
+    def common(member: zipfile.ZipInfo) -> int:
+        theirs = PurePosixPath(member.filename).parts[::-1]
+        same = [ours == other for ours, other in zip(parts, theirs, strict=False)]
+        return (same + [False]).index(False)
+
+    return max(members, key=common, default=None)
 
 
 def inside(folder: Path, name: str, archive: str) -> Path:

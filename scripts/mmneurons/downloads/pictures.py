@@ -14,15 +14,13 @@ import requests
 
 from mmneurons.artifacts.files import atomic, read_json, write_json
 from mmneurons.console import progress
+from mmneurons.downloads.archives import MOST_OF_A_PICTURE
 from mmneurons.downloads.errors import DownloadError, Gone, Unreachable, Unsteady
 from mmneurons.downloads.http import CHUNK
 from mmneurons.downloads.requesting import answer, persist
 from mmneurons.downloads.space import require_space
 
 AT_ONCE = 8
-MOST_BYTES = 100_000_000
-"""Of one picture."""
-
 NOT_THERE = "not_there.json"
 """Beside the pictures: {file: why the source has it no longer}. Who deletes it asks again."""
 
@@ -87,7 +85,7 @@ class ByAddress:
 
     def _fetch_all(self, files: Sequence[str]) -> list[Exception | None]:
         """Why each file did not come, or None, in the order of the files."""
-        require_space(self.root, MOST_BYTES, "a picture")
+        require_space(self.root, MOST_OF_A_PICTURE, "a picture")
         in_a_row, lock = [], threading.Lock()
 
         def fetch(file: str) -> Exception | None:
@@ -130,8 +128,8 @@ class ByAddress:
             with atomic(self.root / file) as temporary, open(temporary, "wb") as target:
                 for chunk in response.raw.stream(CHUNK, decode_content=True):
                     came += len(chunk)
-                    if max(came, size) > MOST_BYTES:
-                        raise Gone(f"more than {MOST_BYTES} bytes for one picture")
+                    if max(came, size) > MOST_OF_A_PICTURE:
+                        raise Gone(f"more than {MOST_OF_A_PICTURE} bytes for one picture")
                     target.write(chunk)
                 if not came:
                     raise Gone("an empty file")
