@@ -61,11 +61,12 @@ def unpack(
 
 
 def bring_members(
-    stream: BinaryIO, root: Path, files: Sequence[str], archive: str
+    stream: BinaryIO, root: Path, files: Sequence[str], archive: str, agree: int = 1
 ) -> dict[str, str]:
     """Write members of a zip as `files` below `root`; returns why those that are none are none.
 
-    A member is found by its last name, or, where several have that, by the longest common end.
+    A member is that of a file if at least `agree` last parts of their paths are the same; of
+    several it is the one with the longest common end.
     """
     try:
         with zipfile.ZipFile(stream) as zipped:
@@ -75,7 +76,7 @@ def bring_members(
                 name = PurePosixPath(member.filename).name
                 if name in wanted and not member.is_dir():
                     named[name].append(member)
-            found = {file: _nearest(file, named[PurePosixPath(file).name]) for file in files}
+            found = {f: _nearest(f, named[PurePosixPath(f).name], agree) for f in files}
             chosen = [(member, file) for file, member in found.items() if member]
             total = sum(member.file_size for member, _ in chosen)
             require_space(root, total, archive)
@@ -91,7 +92,7 @@ def bring_members(
     return {file: f"no member of {archive}" for file, member in found.items() if not member}
 
 
-def _nearest(file: str, members: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo | None:
+def _nearest(file: str, members: Sequence[zipfile.ZipInfo], agree: int) -> zipfile.ZipInfo | None:
     parts = PurePosixPath(file).parts[::-1]
 
     def common(member: zipfile.ZipInfo) -> int:
@@ -99,7 +100,8 @@ def _nearest(file: str, members: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo |
         same = [ours == other for ours, other in zip(parts, theirs, strict=False)]
         return (same + [False]).index(False)
 
-    return max(members, key=common, default=None)
+    found = max(members, key=common, default=None)
+    return found if found is not None and common(found) >= agree else None
 
 
 def inside(folder: Path, name: str, archive: str) -> Path:

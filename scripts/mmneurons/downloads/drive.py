@@ -78,7 +78,8 @@ class FromDriveZips:
                 path = self.root / "archives" / kept_as
                 download_from_folder(folder, name, path, self.page)
                 with open(path, "rb") as stream:
-                    found = bring_members(stream, self.root, own, kept_as)
+                    # Frames of all drives have the same last names.
+                    found = bring_members(stream, self.root, own, kept_as, agree=2)
                 why = {f: t for f, t in why.items() if f not in own} | found
         return {file: why[file] for file in missing if file in why}
 

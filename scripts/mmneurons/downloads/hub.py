@@ -1,7 +1,9 @@
-"""Files of datasets on the Hugging Face hub: whole ones, members of archives, tables by range.
+"""Parts of files of datasets on the Hugging Face hub: members of archives, and tables by range.
 
-By huggingface_hub, which knows the hub's redirects, tokens and waiting times. `HF_ENDPOINT` and
-`HF_TOKEN` are its own variables; mirrors of `mmneurons.downloads.requesting` count too.
+By huggingface_hub, which knows the hub's redirects, tokens and waiting times. `HF_TOKEN` is its own
+variable; mirrors of `mmneurons.downloads.requesting` count. Whole files come by
+`mmneurons.downloads.http`, which loses nothing when it is interrupted; huggingface_hub keeps pieces
+of 10 MB.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
 
-from huggingface_hub import HfFileSystem, constants, hf_hub_download
+from huggingface_hub import HfFileSystem
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -26,8 +28,7 @@ from huggingface_hub.errors import (
 from mmneurons.downloads.archives import bring_members
 from mmneurons.downloads.errors import DownloadError
 from mmneurons.downloads.http import by_hand
-from mmneurons.downloads.requesting import mirrored
-from mmneurons.downloads.space import require_space
+from mmneurons.downloads.requesting import HUB, mirrored
 
 T = TypeVar("T")
 
@@ -53,21 +54,6 @@ class HubRepo:
     def of(cls, row: Mapping, page: str = "") -> HubRepo:
         """From a row of the registry."""
         return cls(row["repo"], row["revision"], row.get("archive"), page)
-
-    def download(self, file: str, root: Path) -> Path:
-        """Have a file of the repository below `root` under the same name; a started one goes on."""
-        path = root / file
-        if path.exists():
-            return path
-
-        def fetch(repo: str) -> Path:
-            where = {"repo_type": "dataset", "revision": self.revision, "local_dir": root}
-            where |= {"endpoint": _endpoint()}
-            size = hf_hub_download(repo, file, **where, dry_run=True).file_size
-            require_space(root, size or 0, file)
-            return Path(hf_hub_download(repo, file, **where))
-
-        return self._first(path, fetch)
 
     def files(self, pattern: str) -> list[str]:
         """Names in the repository that fit a pattern such as "data/train-*.parquet", sorted."""
@@ -104,7 +90,7 @@ class HubRepo:
             except DownloadError:
                 raise
             except (OSError, HfHubHTTPError, EntryNotFoundError, OfflineModeIsEnabled) as error:
-                failed.append(f"{constants.ENDPOINT}/datasets/{repo}: {_said(error)}")
+                failed.append(f"{HUB}/datasets/{repo}: {_said(error)}")
                 _LOG.warning("%s", failed[-1])
         raise DownloadError(by_hand(path, failed, self.page))
 
@@ -134,12 +120,8 @@ class FromHubZips:
         return {file: why[file] for file in files if file in why}
 
 
-def _endpoint() -> str:
-    return mirrored(constants.ENDPOINT)
-
-
 def _system() -> HfFileSystem:
-    return HfFileSystem(endpoint=_endpoint(), skip_instance_cache=True)
+    return HfFileSystem(endpoint=mirrored(HUB), skip_instance_cache=True)
 
 
 def _said(error: Exception) -> str:

@@ -38,8 +38,22 @@ class RangedFile(io.RawIOBase):
     def facts(self) -> dict[str, object]:
         """What tells this file from a later one at the same address; asks the server once."""
         if self._length is None:
-            persist(self._connect)
-        return {"url": self.url, "length": self._length, "etag": self._etag}
+            self.part(0, 1)
+        return {"length": self._length, "etag": self._etag}
+
+    def part(self, start: int, size: int) -> bytes:
+        """Bytes of the file, by a request for them alone; the place of reading stays."""
+
+        def attempt() -> bytes:
+            headers = {"Range": f"bytes={start}-{start + size - 1}"}
+            with answer(self.session, self.url, headers) as response:
+                at = self._check(response, start)
+                # Where ranges are ignored, what is before has to come too.
+                while at < start:
+                    at += len(response.raw.read(min(SKIPPED, start - at), decode_content=False))
+                return response.raw.read(size, decode_content=False)
+
+        return persist(attempt)
 
     def readable(self) -> bool:
         return True
@@ -99,14 +113,17 @@ class RangedFile(io.RawIOBase):
         self._disconnect()
         headers = {"Range": f"bytes={self._place}-"}
         response = self._open.enter_context(answer(self.session, self.url, headers))
-        self._answer = response
-        self._at, length = 0, int(response.headers.get("Content-Length", -1))
+        self._answer, self._at = response, self._check(response, self._place)
+
+    def _check(self, response: requests.Response, wanted: int) -> int:
+        """Where the body starts, `wanted` or the start of the file; the file must be the same."""
+        start, length = 0, int(response.headers.get("Content-Length", -1))
         if response.status_code == 206:
             said = response.headers.get("Content-Range", "")
             match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", said)
-            if match is None or int(match[1]) != self._place:
-                raise Gone(f"asked for byte {self._place}, the source sent {said!r}")
-            self._at, length = self._place, int(match[2])
+            if match is None or int(match[1]) != wanted:
+                raise Gone(f"asked for byte {wanted}, the source sent {said!r}")
+            start, length = wanted, int(match[2])
         if response.status_code == 416 or length < 0:
             raise Gone("the source does not say how long the file is, or has a shorter one now")
         told = length, response.headers.get("ETag")
@@ -114,6 +131,7 @@ class RangedFile(io.RawIOBase):
             self._length, self._etag = told
         elif told != (self._length, self._etag):
             raise Gone("the source has another file now than when reading it began")
+        return start
 
     def _disconnect(self) -> None:
         self._answer = None

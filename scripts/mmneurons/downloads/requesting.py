@@ -29,6 +29,9 @@ LONGEST_WAIT = 600
 MIRRORS = "MMNEURONS_MIRRORS"
 """Environment variable: `FROM=TO` pairs of beginnings of addresses, separated by spaces."""
 
+HUB = "https://huggingface.co"
+"""Its mirror may also be in `HF_ENDPOINT`, the variable of its own library."""
+
 _USER_AGENT = "mmneurons (research workflow; python-requests)"
 _FOR_NOW = {408, 425, 429, 500, 502, 503, 504}
 _REASONS = {
@@ -42,10 +45,12 @@ _REASONS = {
 def mirrored(url: str) -> str:
     """The address at which `url` is asked for: the longest beginning that has a mirror wins."""
     pairs = [pair.partition("=")[::2] for pair in os.environ.get(MIRRORS, "").split()]
+    if endpoint := os.environ.get("HF_ENDPOINT"):
+        pairs.insert(0, (HUB, endpoint.rstrip("/")))
     fitting = [(start, mirror) for start, mirror in pairs if start and url.startswith(start)]
     if not fitting:
         return url
-    start, mirror = max(fitting, key=lambda pair: len(pair[0]))
+    start, mirror = max(reversed(fitting), key=lambda pair: len(pair[0]))
     return mirror + url[len(start) :]
 
 

@@ -28,10 +28,6 @@ def fetch_file(dataset: Mapping, file: str) -> Path:
         from mmneurons.downloads.hub_tables import write_table_of_questions
 
         write_table_of_questions(HubRepo.of(source["hub"], page), entry["table"], path)
-    elif "hub" in entry:
-        from mmneurons.downloads.hub import HubRepo
-
-        HubRepo.of(source["hub"], page).download(entry["hub"], root)
     elif "drive" in entry:
         from mmneurons.downloads.drive import download_from_folder
 

@@ -14,7 +14,6 @@ from mmneurons.downloads.archives import MOST_OF_A_PICTURE, ArchiveError, check_
 from mmneurons.downloads.errors import DownloadError, Gone, Unsteady
 from mmneurons.downloads.http import Remote, by_hand
 from mmneurons.downloads.ranges import RangedFile
-from mmneurons.downloads.requesting import persist
 from mmneurons.downloads.space import require_space
 
 _LOG = logging.getLogger(__name__)
@@ -50,21 +49,20 @@ class FromTar:
         raise DownloadError(by_hand(self.root, failed, self.remote.page))
 
     def _bring(self, stream: RangedFile, missing: Sequence[str]) -> dict[str, str]:
-        facts = persist(lambda: stream.facts)
+        facts = stream.facts
         if self.remote.bytes not in (None, facts["length"]):
             raise Gone(f"{facts['length']} bytes, where {self.remote.bytes} are published")
-        index = _Index(self.index, {"length": facts["length"], "etag": facts["etag"]})
+        index = _Index(self.index, facts)
         require_space(self.root, MOST_OF_A_PICTURE, self.index.stem)
         known = sorted((index.places[f], f) for f in missing if f in index.places)
         for (start, size), file in progress(known, description="Reading known members"):
-            stream.seek(start)
-            self._write(stream, file, size)
+            self._write(file, self._checked(file, size), stream.part(start, size))
         sought = set(missing) - {file for _, file in known}
         with index:
             for start, size, file in self._further(stream, index, sought):
                 if file in sought:
                     stream.seek(start)
-                    self._write(stream, file, size)
+                    self._write(file, self._checked(file, size), _read(stream, size))
                     sought.remove(file)
                 if not sought:
                     break
@@ -93,17 +91,24 @@ class FromTar:
             ) from error
         index.finish()
 
-    def _write(self, stream: RangedFile, file: str, size: int) -> None:
+    def _checked(self, file: str, size: int) -> int:
         if size > MOST_OF_A_PICTURE:
             raise ArchiveError(f"{self.remote.url}: {file} has {size} bytes, no picture; refused")
-        with atomic(self.root / file) as temporary, open(temporary, "wb") as target:
-            left = size
-            while left:
-                data = stream.read(min(left, 1 << 18))
-                if not data:
-                    raise ArchiveError(f"{self.remote.url} ends within {file}")
-                target.write(data)
-                left -= len(data)
+        return size
+
+    def _write(self, file: str, size: int, content: bytes) -> None:
+        if len(content) != size:
+            raise ArchiveError(f"{self.remote.url} ends within {file}")
+        with atomic(self.root / file) as temporary:
+            temporary.write_bytes(content)
+
+
+def _read(stream: RangedFile, size: int) -> bytes:
+    """So many bytes from the place of reading, or all there are."""
+    content = b""
+    while len(content) < size and (data := stream.read(size - len(content))):
+        content += data
+    return content
 
 
 class _Index:
