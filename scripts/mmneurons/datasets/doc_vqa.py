@@ -19,13 +19,11 @@ from mmneurons.artifacts.files import atomic
 from mmneurons.console import progress
 from mmneurons.datasets.question_files import annotation_files, questions_file
 from mmneurons.datasets.questions import Question, Questions, annotations
+from mmneurons.downloads.hub_tables import ORIGIN
 
 SOURCE = "https://huggingface.co/datasets/pixparse/docvqa-single-page-questions"
 WHAT = "table of DocVQA's questions"
-COLUMNS = ["question_id", "question", "answers", "other_metadata.image"]
-ORIGIN = ("piece", "row_group", "row")
-"""Where a row of fetched questions has its picture."""
-
+_COLUMNS = ["question_id", "question", "answers", "other_metadata.image"]
 _BATCH = 16
 """Rows whose pictures are in memory at once."""
 
@@ -52,7 +50,7 @@ def read(
         _require_all(files)
     for file in files:
         with annotations(file, WHAT, SOURCE) as path, pq.ParquetFile(path) as parquet:
-            columns = [*COLUMNS, *(ORIGIN if fetched else ())]
+            columns = [*_COLUMNS, *(ORIGIN if fetched else ())]
             read_rows = parquet.read(columns=columns).to_pylist()
             rows += map(_row, read_rows)
             if fetched:

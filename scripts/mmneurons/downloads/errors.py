@@ -8,7 +8,14 @@ class DownloadError(RuntimeError):
 
 
 class Gone(Exception):
-    """An address will not give the file, however often it is asked: another one may."""
+    """An address will not give the file, however often it is asked: another one may.
+
+    lasting: whether the source says that there is no such file, not that it gives none to us.
+    """
+
+    def __init__(self, reason: str, lasting: bool = False) -> None:
+        super().__init__(reason)
+        self.lasting = lasting
 
 
 class Unsteady(Exception):

@@ -1,8 +1,9 @@
-"""DocVQA's questions without its pictures, read by range out of the tables on the hub."""
+"""Some columns of tables on the hub, read by range, with the place that each row came from."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,17 +11,19 @@ import pyarrow.parquet as pq
 
 from mmneurons.artifacts.files import atomic
 from mmneurons.console import progress
-from mmneurons.datasets.doc_vqa import COLUMNS, ORIGIN
 from mmneurons.downloads.errors import DownloadError
 from mmneurons.downloads.http import by_hand
 from mmneurons.downloads.hub import HubRepo
 
+ORIGIN = ("piece", "row_group", "row")
+"""Where a row comes from: the file in the repository, its row group, its place in that."""
 
-def write_table_of_questions(repo: HubRepo, pattern: str, path: Path) -> None:
-    """Write the columns COLUMNS of all pieces that fit the pattern, and where each row comes from.
 
-    Added are `piece`, the file in the repository, `row_group` and `row`, its place in that. Of the
-    pieces only these columns are read. Raises `DownloadError` where pieces are missing.
+def write_columns(repo: HubRepo, pattern: str, columns: Sequence[str], path: Path) -> None:
+    """Write columns of all pieces of a table that fit the pattern, and ORIGIN of each row.
+
+    Of the pieces only these columns are read. Raises `DownloadError` where pieces are missing, as
+    their names tell.
     """
     pieces = repo.files(pattern)
     said = re.search(r"-of-(\d+)", pieces[0]) if pieces else None
@@ -28,10 +31,10 @@ def write_table_of_questions(repo: HubRepo, pattern: str, path: Path) -> None:
         failed = [f"{len(pieces)} pieces {pattern} of {said[1] if said else 'an unknown number'}"]
         raise DownloadError(by_hand(path, failed, repo.page))
     tables = []
-    for piece in progress(pieces, description=f"Questions of {pattern}"):
+    for piece in progress(pieces, description=pattern):
         with repo.open(piece) as stream, pq.ParquetFile(stream) as parquet:
             for group in range(parquet.num_row_groups):
-                table = parquet.read_row_group(group, columns=COLUMNS)
+                table = parquet.read_row_group(group, columns=list(columns))
                 origin = (
                     pa.array([piece] * len(table), pa.string()),
                     pa.array([group] * len(table), pa.int32()),

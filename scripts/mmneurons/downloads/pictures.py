@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,7 @@ NOT_THERE = "not_there.json"
 """Beside the pictures: {file: why the source has it no longer}. Who deletes it asks again."""
 
 _GIVEN_UP = 8  # pictures one after the other for which there is no answer
+_TOO_MANY = 50  # pictures of which not one comes: that is no chance any more
 _LOG = logging.getLogger(__name__)
 
 
@@ -60,28 +61,31 @@ class ByAddress:
         self._local = threading.local()
 
     def bring(self, files: Sequence[str]) -> dict[str, str]:
-        """See `Pictures`. What is gone is remembered in `NOT_THERE` and not asked for again."""
+        """See `Pictures`. What is gone for good is noted in `NOT_THERE` and not asked for again."""
         notes = self.root / NOT_THERE
         known: dict[str, str] = read_json(notes) if notes.exists() else {}
         missing = [f for f in dict.fromkeys(files) if not (self.root / f).exists()]
         asked = [file for file in missing if file not in known]
         found = dict(zip(asked, self._fetch_all(asked), strict=True)) if asked else {}
-        gone = {file: str(why) for file, why in found.items() if type(why) is Gone}
-        if gone:
-            write_json(known | gone, notes)
-        failed = {file: why for file, why in found.items() if isinstance(why, Unsteady)}
-        answered = len(found) > len(failed)
+        failed = {file: why for file, why in found.items() if why is not None}
+        answered = any(not isinstance(why, Unsteady) for why in found.values())
         # A host that is silent while others answer is as good as gone, but may come back.
-        silent = {f: str(w) for f, w in failed.items() if isinstance(w, Unreachable) and answered}
-        self._say(found, silent)
-        if failed.keys() - silent.keys():
-            file, why = next((f, w) for f, w in failed.items() if f not in silent)
+        gone = {f: w for f, w in failed.items() if isinstance(w, Gone | Unreachable) and answered}
+        self._say(found)
+        if failed.keys() - gone.keys() or len(failed) == len(asked) >= _TOO_MANY:
+            # A network that lets nothing through looks as if every picture were gone.
+            file, why = next(
+                ((f, w) for f, w in failed.items() if f not in gone), (*failed.items(),)[0]
+            )
             raise DownloadError(
                 f"{len(failed)} of {len(asked)} pictures did not come, first {file} from "
-                f"{self.addresses(file)[0]}: {why}. Those that came are kept: start again later, "
-                f"or place pictures by hand below {self.root}. {self.page}"
+                f"{', '.join(self.addresses(file))}: {why}. Those that came are kept: start again "
+                f"later, or place pictures by hand below {self.root}. {self.page}"
             )
-        return {f: (known | gone | silent)[f] for f in missing if f in known | gone | silent}
+        if lasting := {f: str(w) for f, w in gone.items() if isinstance(w, Gone) and w.lasting}:
+            write_json(known | lasting, notes)
+        told = known | {file: str(why) for file, why in gone.items()}
+        return {file: told[file] for file in missing if file in told}
 
     def _fetch_all(self, files: Sequence[str]) -> list[Exception | None]:
         """Why each file did not come, or None, in the order of the files."""
@@ -114,15 +118,15 @@ class ByAddress:
                 return persist(lambda at=address: self._attempt(at, file), say=_LOG.debug)
             except (Gone, Unsteady) as error:
                 failed.append(error)
-        # Only if every address says so a picture is gone.
-        raise next(
-            (e for e in failed if not isinstance(e, Gone)), (failed or [Gone("no address")])[0]
-        )
+        # Only if every address says so a picture is gone, and gone for good.
+        unsteady = [error for error in failed if isinstance(error, Unsteady)]
+        for_now = [error for error in failed if isinstance(error, Gone) and not error.lasting]
+        raise [*unsteady, *for_now, *failed, Gone("no address")][0]
 
     def _attempt(self, address: str, file: str) -> None:
         with answer(self._session(), address, {}, "image/") as response:
             if any(word in response.url for word in self.placeholders):
-                raise Gone(f"a placeholder came in its place, {response.url}")
+                raise Gone(f"a placeholder came in its place, {response.url}", lasting=True)
             size = int(response.headers.get("Content-Length", 0))
             came = 0
             with atomic(self.root / file) as temporary, open(temporary, "wb") as target:
@@ -139,12 +143,10 @@ class ByAddress:
             self._local.session = requests.Session()
         return self._local.session
 
-    def _say(self, found: Mapping[str, Exception | None], silent: Iterable[str]) -> None:
+    def _say(self, found: Mapping[str, Exception | None]) -> None:
         if not found:
             return
         why = Counter(str(reason).partition(",")[0] for reason in found.values() if reason)
         came = sum(reason is None for reason in found.values())
         told = ", ".join(f"{number} x {reason}" for reason, number in sorted(why.items()))
         _LOG.info("Pictures: %d came%s", came, f"; not: {told}" if told else "")
-        for file in silent:
-            _LOG.warning("%s: no answer from its host, asked again in the next run", file)

@@ -72,7 +72,7 @@ def answer(
             if status in _FOR_NOW:
                 raise Unsteady(f"status {status}", _retry_after(response))
             if status not in (200, 206, 416):
-                raise Gone(f"status {_REASONS.get(status, status)}")
+                raise Gone(f"status {_REASONS.get(status, status)}", lasting=status in (404, 410))
             sent = response.headers.get("Content-Type", "").lower()
             if status != 416 and "html" in sent:
                 raise Gone("a page in HTML came in its place: the source is down or wants a login")

@@ -25,9 +25,9 @@ def fetch_file(dataset: Mapping, file: str) -> Path:
         return path
     if "table" in entry:
         from mmneurons.downloads.hub import HubRepo
-        from mmneurons.downloads.hub_tables import write_table_of_questions
+        from mmneurons.downloads.hub_tables import write_columns
 
-        write_table_of_questions(HubRepo.of(source["hub"], page), entry["table"], path)
+        write_columns(HubRepo.of(source["hub"], page), entry["table"], entry["columns"], path)
     elif "drive" in entry:
         from mmneurons.downloads.drive import download_from_folder
 
