@@ -55,7 +55,7 @@ class FromTar:
         index = _Index(self.index, facts)
         require_space(self.root, MOST_OF_A_PICTURE, self.index.stem)
         known = sorted((index.places[f], f) for f in missing if f in index.places)
-        for (start, size), file in progress(known, description="Reading known members"):
+        for (start, size), file in progress(known, description="Known members") if known else ():
             self._write(file, self._checked(file, size), stream.part(start, size))
         sought = set(missing) - {file for _, file in known}
         with index:
