@@ -10,9 +10,9 @@ rule download_dataset_file:
     output:
         "{file}",
     log:
-        "<logs>/downloads/{file}.log",
+        "<logs>/{file}/download_dataset_file.log",
     benchmark:
-        "<benchmarks>/downloads/{file}.tsv"
+        "<benchmarks>/{file}/download_dataset_file.tsv"
     wildcard_constraints:
         file=FETCHED_PATTERN,
     localrule: True

@@ -58,6 +58,7 @@ def test_names_and_order_hang_on_seed_and_path_only(mine):
     rest = more[more["file"] != "new.png"]
     assert rest["picture_id"].tolist() == table["picture_id"].tolist()
     assert picture_id("a/b.png") != picture_id("a-b.png") == picture_id("a-b.png")
+    assert picture_id("Küche 1.JPG").startswith("kuche-1-")
     assert picture_id("日本.png").startswith("picture-")
 
 

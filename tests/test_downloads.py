@@ -279,6 +279,14 @@ def test_mirrors_replace_the_longest_beginning(server, tmp_path, monkeypatch):
     assert download(remote, tmp_path / "f").read_bytes() == CONTENT
 
 
+def test_the_hubs_own_variable_is_a_mirror_too(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example/")
+    monkeypatch.delenv("MMNEURONS_MIRRORS", raising=False)
+    assert mirrored("https://huggingface.co/a/b") == "https://hub.example/a/b"
+    monkeypatch.setenv("MMNEURONS_MIRRORS", "https://huggingface.co=http://mine.example")
+    assert mirrored("https://huggingface.co/a/b") == "http://mine.example/a/b"
+
+
 KILLED = """
 import sys
 from mmneurons.downloads.http import Remote, download

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -78,7 +79,8 @@ def picture_files(root: Path) -> list[str]:
 
 def picture_id(file: str) -> str:
     """The written name of a picture: letters of its path, and digits that only this path has."""
-    words = re.sub(r"[^a-z0-9]+", "-", file.rpartition(".")[0].lower()).strip("-")[:40].strip("-")
+    plain = unicodedata.normalize("NFKD", file.rpartition(".")[0]).encode("ascii", "ignore")
+    words = re.sub(r"[^a-z0-9]+", "-", plain.decode().lower()).strip("-")[:40].strip("-")
     return f"{words or 'picture'}-{_digest(file)[:8]}"
 
 
