@@ -116,6 +116,14 @@ def test_what_is_gone_is_remembered_and_not_asked_for_again(server, tmp_path):
     assert "gone.jpg" not in source.bring(files)
 
 
+@pytest.mark.parametrize("name", ["rsvqa-hr", "coco-2017", "pmc-vqa", "lingo-qa"])
+@pytest.mark.parametrize("file", ["../evil.jpg", "train/../../evil.jpg", "/tmp/evil.jpg"])
+def test_a_name_in_a_table_that_leaves_the_root_is_refused(server, tmp_path, name, file):
+    with pytest.raises(DownloadError, match="leaves the folder"):
+        pictures_of(row(name, tmp_path / "root")).bring([file])
+    assert server.requests == []
+
+
 def test_a_picture_is_gone_only_if_every_address_says_so(server, tmp_path):
     server.serve("/b/1.jpg", jpeg(1), kind="image/jpeg")
     server.serve("/b/2.jpg", jpeg(2), kind="image/jpeg", statuses=[503] * 99)

@@ -34,7 +34,7 @@ def run(copy, config, targets, *options, **environment):
     nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
     variables = os.environ | nowhere | {"no_proxy": "127.0.0.1"} | environment
     done = subprocess.run(
-        command, cwd=copy, env=variables, capture_output=True, text=True, timeout=180
+        command, cwd=copy, env=variables, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
     return done.stdout + done.stderr
@@ -83,7 +83,9 @@ def test_all_datasets_are_planned_without_a_network_and_without_data(copy):
     assert f"download_dataset_file {len(wanted)}" in re.sub(" +", " ", said)
 
 
-def serve_vqav2(server, questions=12):
+def serve_vqav2(server, root, questions=12):
+    """One of four files is on the server, the others are placed by hand; pictures on the server."""
+    root.mkdir(parents=True)
     for part, split in (("Train", "train2014"), ("Val", "val2014")):
         ids = range(1, questions + 1)
         asked = [{"question_id": n, "image_id": n, "question": f"What {n}?"} for n in ids]
@@ -101,9 +103,13 @@ def serve_vqav2(server, questions=12):
             ("Questions", f"v2_OpenEnded_mscoco_{split}_questions.json", {"questions": asked}),
             ("Annotations", f"v2_mscoco_{split}_annotations.json", {"annotations": told}),
         ):
+            if (kind, part) != ("Questions", "Train"):
+                (root / name).write_text(json.dumps(content))
+                continue
             packed = io.BytesIO()
             with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
                 file.writestr(name, json.dumps(content))
+            assert not (root / name).exists()
             path = f"/cvmlp/vqa/mscoco/vqa/v2_{kind}_{part}_mscoco.zip"
             server.serve(path, packed.getvalue(), etag=f'"{name}"', drops=[100])
         for n in ids:
@@ -115,7 +121,8 @@ def test_the_rules_fetch_files_and_pictures_and_read_own_folders(copy, tmp_path)
     """Questions with files and pictures from a server; two kinds of folders of own pictures."""
     server = DownloadServer()
     try:
-        serve_vqav2(server)
+        data = copy / "resources/data/vqav2"
+        serve_vqav2(server, data)
         mine = tmp_path / "mine"
         for place, name in enumerate(["Küche 1.JPG", "trip/IMG_0001.png", "trip/b/IMG_0001.png"]):
             draw(mine / name, place)
@@ -158,7 +165,6 @@ def test_the_rules_fetch_files_and_pictures_and_read_own_folders(copy, tmp_path)
         run(copy, config, targets, "--quiet", "all", MMNEURONS_MIRRORS=pairs)
         sizes = [len(read_table(copy / target)) for target in targets]
         assert sizes == [3, 2, 5]
-        data = copy / "resources/data/vqav2"
         assert len(list(data.glob("*2014/*.jpg"))) == 5
         assert not list(data.rglob("*.part*")) and not list((data / "archives").iterdir())
         # Nothing is left to do, and nothing is asked for again.

@@ -19,6 +19,7 @@ from mmneurons.artifacts.files import atomic
 from mmneurons.console import progress
 from mmneurons.datasets.question_files import annotation_files, questions_file
 from mmneurons.datasets.questions import Question, Questions, annotations
+from mmneurons.downloads.archives import inside
 from mmneurons.downloads.hub_tables import ORIGIN
 
 SOURCE = "https://huggingface.co/datasets/pixparse/docvqa-single-page-questions"
@@ -69,7 +70,7 @@ def read(
         wanted: dict[str, dict[int, dict[int, Path]]] = defaultdict(lambda: defaultdict(dict))
         for place in places:
             file, group, row = origins[place]
-            wanted[file][group][row] = folder / f"{rows[place][0]}.png"
+            wanted[file][group][row] = inside(folder, f"{rows[place][0]}.png", file)
         for file, groups in progress(sorted(wanted.items()), description="Tables with pictures"):
             with opened(file) as stream, pq.ParquetFile(stream) as parquet:
                 for group, paths in sorted(groups.items()):

@@ -12,7 +12,7 @@ import tarfile
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
@@ -115,6 +115,15 @@ def inside(folder: Path, name: str, archive: str) -> Path:
     if name.startswith(("/", "\\")) or ".." in parts or not parts:
         raise ArchiveError(f"{archive} has a member that leaves the folder: {name!r}; refused")
     return folder.joinpath(*parts)
+
+
+def missing_files(root: Path, files: Iterable[str]) -> list[str]:
+    """Those of `files` that are not below `root`, each once; raises `ArchiveError` for one outside.
+
+    Names of pictures come out of published tables, and are no more to be trusted than members are.
+    """
+    places = {file: inside(root, file, "a table of the dataset") for file in files}
+    return [file for file, place in places.items() if not place.exists()]
 
 
 def _is_zip(archive: str | Path | IO[bytes]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import gdown
 import requests
 
-from mmneurons.downloads.archives import bring_members
+from mmneurons.downloads.archives import bring_members, missing_files
 from mmneurons.downloads.errors import DownloadError
 from mmneurons.downloads.http import by_hand
 from mmneurons.downloads.requesting import ATTEMPTS, TIMEOUT
@@ -68,7 +68,7 @@ class FromDriveZips:
 
     def bring(self, files: Sequence[str]) -> dict[str, str]:
         """See `mmneurons.downloads.pictures.Pictures`."""
-        missing = [f for f in dict.fromkeys(files) if not (self.root / f).exists()]
+        missing = missing_files(self.root, files)
         why = dict.fromkeys(missing, "no archive has its folder")
         for start, archives in self.zips.items():
             for folder, name, kept_as in archives:

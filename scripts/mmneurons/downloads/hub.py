@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 
-from mmneurons.downloads.archives import bring_members
+from mmneurons.downloads.archives import bring_members, missing_files
 from mmneurons.downloads.errors import DownloadError
 from mmneurons.downloads.http import by_hand
 from mmneurons.downloads.requesting import HUB, mirrored
@@ -107,9 +107,8 @@ class FromHubZips:
     def bring(self, files: Sequence[str]) -> dict[str, str]:
         """See `mmneurons.downloads.pictures.Pictures`."""
         of_folder: dict[str, list[str]] = defaultdict(list)
-        for file in dict.fromkeys(files):
-            if not (self.root / file).exists():
-                of_folder[str(PurePosixPath(file).parent)].append(file)
+        for file in missing_files(self.root, files):
+            of_folder[str(PurePosixPath(file).parent)].append(file)
         why: dict[str, str] = {}
         for folder, missing in of_folder.items():
             if folder not in self.zips:

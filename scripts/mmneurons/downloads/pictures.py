@@ -14,7 +14,7 @@ import requests
 
 from mmneurons.artifacts.files import atomic, read_json, write_json
 from mmneurons.console import progress
-from mmneurons.downloads.archives import MOST_OF_A_PICTURE
+from mmneurons.downloads.archives import MOST_OF_A_PICTURE, missing_files
 from mmneurons.downloads.errors import DownloadError, Gone, Unreachable, Unsteady
 from mmneurons.downloads.http import CHUNK
 from mmneurons.downloads.requesting import answer, persist
@@ -64,7 +64,7 @@ class ByAddress:
         """See `Pictures`. What is gone for good is noted in `NOT_THERE` and not asked for again."""
         notes = self.root / NOT_THERE
         known: dict[str, str] = read_json(notes) if notes.exists() else {}
-        missing = [f for f in dict.fromkeys(files) if not (self.root / f).exists()]
+        missing = missing_files(self.root, files)
         asked = [file for file in missing if file not in known]
         found = dict(zip(asked, self._fetch_all(asked), strict=True)) if asked else {}
         failed = {file: why for file, why in found.items() if why is not None}

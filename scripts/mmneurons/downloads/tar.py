@@ -10,7 +10,12 @@ from pathlib import Path, PurePosixPath
 
 from mmneurons.artifacts.files import atomic
 from mmneurons.console import progress
-from mmneurons.downloads.archives import MOST_OF_A_PICTURE, ArchiveError, check_member
+from mmneurons.downloads.archives import (
+    MOST_OF_A_PICTURE,
+    ArchiveError,
+    check_member,
+    missing_files,
+)
 from mmneurons.downloads.errors import DownloadError, Gone, Unsteady
 from mmneurons.downloads.http import Remote, by_hand
 from mmneurons.downloads.ranges import RangedFile
@@ -35,7 +40,7 @@ class FromTar:
 
     def bring(self, files: Sequence[str]) -> dict[str, str]:
         """See `mmneurons.downloads.pictures.Pictures`."""
-        missing = [f for f in dict.fromkeys(files) if not (self.root / f).exists()]
+        missing = missing_files(self.root, files)
         if not missing:
             return {}
         failed = []
