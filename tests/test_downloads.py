@@ -94,6 +94,19 @@ def test_a_changed_file_is_not_glued_to_an_old_half(server, tmp_path, validator)
     assert download(Remote(url), tmp_path / "f").read_bytes() == other
 
 
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_changed_file_of_a_server_that_says_nothing_is_not_glued_either(
+    server, tmp_path, checked
+):
+    url = server.serve("/f", CONTENT, drops=[1_000_000] + [0] * 99)
+    with pytest.raises(DownloadError):
+        download(Remote(url), tmp_path / "f")
+    other = CONTENT[::-1]
+    server.serve("/f", other)
+    checksum = f"sha256:{hashlib.sha256(other).hexdigest()}" if checked else None
+    assert download(Remote(url, checksum=checksum), tmp_path / "f").read_bytes() == other
+
+
 def test_a_part_is_resumed_by_another_process_and_only_from_the_same_address(server, tmp_path):
     url = server.serve("/f", CONTENT, etag='"a"')
     (tmp_path / "f.part").write_bytes(b"?" * 1000)
@@ -192,7 +205,7 @@ def test_an_html_page_with_status_200_is_no_file(server, tmp_path):
 
 def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
     url = server.serve("/f", CONTENT[:-1] + b"?")
-    with pytest.raises(DownloadError, match="wrong checksum: sha256"):
+    with pytest.raises(DownloadError, match="wrong checksum, where sha256:"):
         download(Remote(url, checksum=SHA256), tmp_path / "f")
     assert left(tmp_path) == []
 

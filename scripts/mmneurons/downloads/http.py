@@ -104,6 +104,11 @@ class _Known:
         except (OSError, ValueError, TypeError):
             return None
 
+    @property
+    def recognisable(self) -> bool:
+        """Whether the source would say so if it had another file by now."""
+        return bool(self.etag or self.modified)
+
     def condition(self) -> dict[str, str]:
         """The header by which a server sends the whole file if it is another one now."""
         strong = self.etag if self.etag and not self.etag.startswith("W/") else None
@@ -133,11 +138,19 @@ class _Transfer:
 
     def run(self) -> Path:
         with self.session:
-            persist(self._attempt, self._have, lambda text: _LOG.info("%s: %s", self.path, text))
+            self._fetch()
+            if not self._is_right() and self.resumed:
+                # Of two files, perhaps: nothing but the checksum could tell.
+                self._forget()
+                self._fetch()
         self._check_sum()
         self.part.replace(self.path)
         self.notes.unlink(missing_ok=True)
         return self.path
+
+    def _fetch(self) -> None:
+        self.resumed = False
+        persist(self._attempt, self._have, lambda text: _LOG.info("%s: %s", self.path, text))
 
     def _have(self) -> int:
         return self.part.stat().st_size if self.known and self.part.exists() else 0
@@ -154,7 +167,7 @@ class _Transfer:
         if self.known and have and have == self.known.length:
             return
         headers = {}
-        if self.known and have:
+        if self.known and have and (self.known.recognisable or self.remote.checksum):
             headers = {"Range": f"bytes={have}-", **self.known.condition()}
         with answer(self.session, self.address, headers) as response:
             start, told = _told(self.address, response)
@@ -169,6 +182,7 @@ class _Transfer:
                 raise Gone(f"the source has another file now: {detail}")
             if not start:
                 self._forget()
+            self.resumed |= start > 0
             if told.length is not None:
                 require_space(self.path.parent, told.length - start, self.path.name)
             if self.known is None:
@@ -198,14 +212,14 @@ class _Transfer:
                 if most is not None and came > most:
                     raise Gone(f"more than the {most} bytes came that were announced")
 
+    def _is_right(self) -> bool:
+        algorithm, _, wanted = (self.remote.checksum or "").partition(":")
+        return not algorithm or file_digest(self.part, algorithm) == wanted.lower()
+
     def _check_sum(self) -> None:
-        if not self.remote.checksum:
-            return
-        algorithm, _, wanted = self.remote.checksum.partition(":")
-        found = file_digest(self.part, algorithm)
-        if found != wanted.lower():
+        if not self._is_right():
             self._forget()
-            raise Gone(f"wrong checksum: {algorithm} {found}, where {wanted} is published")
+            raise Gone(f"wrong checksum, where {self.remote.checksum} is published")
 
 
 def _told(address: str, response: requests.Response) -> tuple[int, _Known]:
