@@ -3,6 +3,7 @@
 In: config.yaml, presets, resources/*.yaml. Out: names used by every other .smk.
 """
 
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -58,9 +59,38 @@ def digest(script, family):
     return provenance.code_digest(modules)
 
 
+# Files of datasets that are not there, by path, with the dataset and the file's name below its root.
+# Only these have a rule: what is there, placed by hand or fetched, is an input like any other and
+# never made anew.
+FETCHED = {
+    f"{row['root']}/{file}": (name, file)
+    for name, row in DATASETS.items()
+    for file in row.get("source", {}).get("files", ())
+    if not Path(row["root"], file).exists()
+}
+FETCHED_PATTERN = "|".join(map(re.escape, FETCHED)) or "(?!)"
+
+
+def from_the_web(*datasets):
+    """Whether pictures of one of these may have to be fetched, which compute nodes often cannot."""
+    return any("source" in DATASETS[name] for name in datasets)
+
+
+def fetched_row(wildcards):
+    """What fetching a file has to know of its dataset."""
+    row = DATASETS[FETCHED[wildcards.file][0]]
+    return {key: row[key] for key in ("root", "source")}
+
+
+def fetched_name(wildcards):
+    return FETCHED[wildcards.file][1]
+
+
 def dataset_annotations(wildcards):
     """The annotation file that a dataset's reader opens."""
     row = DATASETS[wildcards.dataset]
+    if row["reader"] == "folder":
+        return f"{row['root']}/{row['annotations']}"
     return f"{row['root']}/annotations/instances_{row['split']}.json"
 
 
@@ -70,8 +100,10 @@ def dataset_categories(wildcards):
 
 
 def captioned_list(wildcards):
-    """The list of pictures and captions that a dataset's reader opens."""
+    """The list of pictures and captions that a dataset's reader opens, or the folder of pictures."""
     row = DATASETS[wildcards.dataset]
+    if row["reader"] == "folder":
+        return row["root"]
     return f"{row['root']}/{row['annotations']}"
 
 
@@ -81,7 +113,7 @@ def question_annotations(wildcards):
     return [
         path
         for split in row["splits"].values()
-        for path in annotation_files(row["reader"], row["root"], split)
+        for path in annotation_files(row["reader"], row["root"], split, "source" in row)
     ]
 
 

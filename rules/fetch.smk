@@ -1,7 +1,31 @@
 """Fetch: datasets as published.
 
-In: resources/world.yaml. Out: results/world/{dataset}/... in the published file formats.
+In: resources/world.yaml; the web. Out: results/world/{dataset}/... in the published file formats; the
+files of resources/datasets.yaml that are not there.
 """
+
+
+rule download_dataset_file:
+    # Where the workflow was started: compute nodes of many clusters have no way to the web.
+    output:
+        "{file}",
+    log:
+        "<logs>/{file}/download_dataset_file.log",
+    benchmark:
+        "<benchmarks>/{file}/download_dataset_file.tsv"
+    wildcard_constraints:
+        file=FETCHED_PATTERN,
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("download_dataset_file.py"),
+        dataset=fetched_row,
+        file=fetched_name,
+    message:
+        "Fetching {wildcards.file}"
+    script:
+        "../scripts/download_dataset_file.py"
 
 
 rule draw_world_coco:

@@ -15,6 +15,7 @@ rule choose_samples:
         "<logs>/{dataset}/choose_samples.log",
     benchmark:
         "<benchmarks>/{dataset}/choose_samples.tsv"
+    localrule: from_the_web(TWO_STAGE["dataset"])
     conda:
         "../envs/data.yaml"
     params:
@@ -64,11 +65,12 @@ rule choose_captioned_pictures:
         "<logs>/{dataset}/choose_captioned_pictures.log",
     benchmark:
         "<benchmarks>/{dataset}/choose_captioned_pictures.tsv"
+    localrule: from_the_web(PAN["dataset"])
     conda:
         "../envs/data.yaml"
     params:
         code=code("choose_captioned_pictures.py"),
-        root=dataset_root,
+        dataset=dataset_row,
         pictures=lookup(within=config, dpath="pan/pictures"),
         variant=lookup(within=config, dpath="pan/variant"),
         seed=lookup(within=config, dpath="pan/seed"),

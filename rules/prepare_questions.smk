@@ -16,6 +16,7 @@ rule choose_questions:
         "<logs>/{dataset}/choose_questions.log",
     benchmark:
         "<benchmarks>/{dataset}/choose_questions.tsv"
+    localrule: from_the_web(*DOMAIN_OF)
     conda:
         "../envs/data.yaml"
     params:

@@ -1,10 +1,13 @@
 """Choose the questions of one domain, with the pictures that are no files of their own."""
 
+from functools import partial
+
 from mmneurons.artifacts.provenance import fingerprint
 from mmneurons.artifacts.tables import write_table
 from mmneurons.console import log_to
 from mmneurons.datasets import doc_vqa, lingo_qa, pmc_vqa, rsvqa, vqav2
 from mmneurons.datasets.questions import choose_questions
+from mmneurons.downloads.sources import pictures_of, tables_of
 
 READERS = {
     "vqav2": vqav2.read,
@@ -16,8 +19,11 @@ READERS = {
 
 log_to(snakemake.log[0])
 p, dataset = snakemake.params, snakemake.params.dataset
+reader = READERS[dataset["reader"]]
+if open_piece := tables_of(dataset):
+    reader = partial(reader, open_piece=open_piece)
 questions, exclusions = choose_questions(
-    READERS[dataset["reader"]],
+    reader,
     dataset["root"],
     dataset["splits"],
     p.domain,
@@ -25,6 +31,7 @@ questions, exclusions = choose_questions(
     p.questions["evaluate"],
     p.seed,
     snakemake.output.pictures,
+    pictures_of(dataset),
 )
 facts = {"dataset": snakemake.wildcards.dataset, "domain": p.domain, "seed": p.seed}
 facts |= {

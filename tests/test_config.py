@@ -316,7 +316,8 @@ def test_objects_need_data_with_categories():
     """A list of captioned pictures, and questions, name no objects."""
     for name in ("sbu-world", "vqav2-world"):
         assert problems_of_a_run({"two_stage": {"dataset": name}}) == [
-            f"  two_stage.dataset: {name} has no categories of objects (reader: coco)"
+            f"  two_stage.dataset: {name} has no categories of objects "
+            "(reader: coco, or folder with annotations)"
         ]
 
 

@@ -323,19 +323,17 @@ def test_every_configuration_key_exists(page):
     assert [word for word in named if word not in KEYS and word not in registry("prompts")] == []
 
 
-def test_a_list_of_own_pictures_is_read(tmp_path, monkeypatch, pictures):
-    from mmneurons.datasets.sbu import sbu_pictures
+def test_a_folder_of_own_pictures_is_read(tmp_path, monkeypatch, pictures):
+    from mmneurons.datasets.folder import folder_pictures
 
-    (tmp_path / "my_pictures").mkdir()
-    for name, picture in zip("ab", pictures, strict=False):
-        picture.save(tmp_path / f"my_pictures/{name}.jpg")
     monkeypatch.chdir(tmp_path)
-    (code,) = [text for text in blocks("docs/howto.md", "python") if "my_pictures" in text]
-    exec(code, {})
     row = yaml.safe_load(blocks("docs/howto.md", "yaml")[2])["mine"]
-    chosen, exclusions = sbu_pictures(row["root"], 2)
-    assert sorted(chosen["picture_id"]) == ["000000000", "000000001"] and exclusions.empty
-    assert set(row) == set(registry("datasets")["sbu-world"])
+    assert row["reader"] == "folder"
+    Path(row["root"]).mkdir(parents=True)
+    for name, picture in zip("ab", pictures, strict=False):
+        picture.save(f"{row['root']}/{name}.jpg")
+    chosen, exclusions = folder_pictures(row["root"], 2)
+    assert sorted(chosen["file"]) == ["a.jpg", "b.jpg"] and exclusions.empty
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/howto.md"])
@@ -450,6 +448,7 @@ def test_reasons_of_exclusion_are_those_that_are_given():
     words = r"(target|no)( [a-z]+)+"
     assert reasons_described("why") == {
         *reasons_given("prepare", "scripts/mmneurons/datasets/sbu.py"),
+        *reasons_given("prepare", "scripts/mmneurons/datasets/folder.py"),
         *reasons_given("nouns", "scripts/mmneurons/datasets/nouns.py"),
         *reasons_given("edits", "scripts/mmneurons/interventions/edited_captions.py", words),
     }

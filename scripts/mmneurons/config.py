@@ -127,7 +127,12 @@ def _unknown_names(config: Mapping, registries: Mapping[str, Mapping]) -> Iterat
 def _unknown_objects(config: Mapping, datasets: Mapping, root: Path) -> Iterator[str]:
     objects, dataset = config["two_stage"]["objects"], config["two_stage"]["dataset"]
     if dataset in datasets and "categories" not in datasets[dataset]:
-        yield f"two_stage.dataset: {dataset} has no categories of objects (reader: coco)"
+        yield (
+            f"two_stage.dataset: {dataset} has no categories of objects (reader: coco, or folder "
+            "with annotations)"
+        )
+    elif dataset in datasets and not {"split", "annotations"} & datasets[dataset].keys():
+        yield f"two_stage.dataset: {dataset} has no annotations of objects"
     elif dataset in datasets:
         text = (root / datasets[dataset]["categories"]).read_text(encoding="utf-8")
         for name in objects:
@@ -154,8 +159,13 @@ def _pan(pan: Mapping, registries: Mapping[str, Mapping]) -> Iterator[str]:
     """Names that are unknown, and models and data that cannot carry the method."""
     yield from _wrong_choice(pan["dataset"], registries["datasets"], "pan.dataset")
     reader = registries["datasets"].get(pan["dataset"], {"reader": "sbu"})["reader"]
-    if reader != "sbu":
-        yield f"pan.dataset: {pan['dataset']} is not a list of captioned pictures (reader: sbu)"
+    if reader not in ("sbu", "folder"):
+        yield (
+            f"pan.dataset: {pan['dataset']} is neither a list of captioned pictures (reader: sbu) "
+            "nor a folder"
+        )
+    if reader == "folder" and pan["variant"] == "released":
+        yield "pan.variant: released takes the first entries of a list; a folder has none"
     for name in pan["models"]:
         yield from _wrong_choice(name, registries["models"], "pan.models")
         row = registries["models"].get(name)

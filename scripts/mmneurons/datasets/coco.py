@@ -8,11 +8,12 @@ into a second table, never away silently.
 import difflib
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from pycocotools.coco import COCO
 
 from mmneurons.datasets.pictures import UndecodablePicture, read_picture
 from mmneurons.datasets.tables import EXCLUSION_COLUMNS, typed_table
+from mmneurons.downloads.pictures import Pictures
 from mmneurons.inpainting.masks import box_mask, box_window
 
 ANNOTATIONS = "http://images.cocodataset.org/annotations/annotations_trainval2017.zip"
@@ -42,12 +44,17 @@ SAMPLE_COLUMNS = {
 STAGE = "prepare"
 
 
+def instances_file(split: str) -> str:
+    """Where COCO has the annotations of a split, below the root."""
+    return f"annotations/instances_{split}.json"
+
+
 def category_names(root: str | Path, split: str) -> dict[str, str]:
     """Return {object category: supercategory} in the order of the category ids.
 
     Raises FileNotFoundError or ValueError where the annotation file is missing or not COCO's.
     """
-    categories = _annotations(root, split).cats
+    categories = _annotations(Path(root) / instances_file(split)).cats
     return {categories[key]["name"]: categories[key]["supercategory"] for key in sorted(categories)}
 
 
@@ -61,6 +68,8 @@ def object_samples(
     max_area: float = 0.8,
     max_covered: float = 0.5,
     check: bool = False,
+    instances: str | None = None,
+    source: Pictures | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Choose for each of `groups` up to `per_group` pictures in which it can be painted out alone.
 
@@ -69,6 +78,10 @@ def object_samples(
     group's boxes together, rasterised as `inpainting.masks.box_mask` does, must cover `min_area` to
     `max_area` of the picture and at most `max_covered` of any other annotated object's box, else
     painting cannot remove the group, or removes more than it (Sato & Takagi 2025, section III).
+
+    split: the folder of the pictures below `root`, "." for the root itself. instances: the file of
+    annotations below `root`, unless it is COCO's. source: where pictures come from that are not on
+    disk; without one they are passed over. Only as many are fetched as are to be opened.
 
     Returns (samples, exclusions). Samples have the columns SAMPLE_COLUMNS: `boxes` (x, y, width,
     height in pixels) of every instance of the group, `covered` the largest share of another
@@ -85,30 +98,33 @@ def object_samples(
     if per_group < 1:
         raise ValueError(f"per_group must be at least 1, not {per_group}")
     limits = _Limits(min_area, max_area, max_covered)
-    coco = _annotations(root, split)
-    if check and not (Path(root) / split).is_dir():
-        source = PICTURES.format(split=split)
-        raise FileNotFoundError(f"no folder of pictures {Path(root) / split}; COCO's: {source}")
+    coco = _annotations(Path(root) / (instances or instances_file(split)))
+    if check and source is None and not (Path(root) / split).is_dir():
+        archive = PICTURES.format(split=split)
+        raise FileNotFoundError(f"no folder of pictures {Path(root) / split}; COCO's: {archive}")
 
     samples, exclusions = [], []
     for category in _wanted_categories(coco, groups):
-        group, found = category["name"], 0
+        group, kept = category["name"], []
         pictures = _ordered_pictures(coco, category, seed)
-        for image_id in pictures:
-            try:
-                sample = _sample(coco, split, category, image_id, limits)
-                if check:
-                    _check_decodes(Path(root), sample)
-            except _Excluded as excluded:
-                name = sample_id(image_id, group)
-                exclusions.append((STAGE, name, group, excluded.reason, excluded.detail))
-                continue
-            samples.append(sample | {"order": found})
-            found += 1
-            if found == per_group:
-                break
-        else:
-            detail = f"wanted {per_group}, found {found} among {len(pictures)} pictures"
+        excluded: dict[int, _Excluded] = {}
+        waiting = _usable(coco, split, category, pictures, limits, excluded)
+        # As many at once as are missing, so that not one is fetched that is not to be opened.
+        while tried := list(islice(waiting, per_group - len(kept))):
+            why = source.bring([sample["file"] for sample in tried]) if check and source else {}
+            for sample in tried:
+                try:
+                    if check:
+                        _check_decodes(Path(root), sample, why)
+                    kept.append(sample | {"order": len(kept)})
+                except _Excluded as error:
+                    excluded[sample["image_id"]] = error
+        samples += kept
+        for image_id in (image_id for image_id in pictures if image_id in excluded):
+            error, name = excluded[image_id], sample_id(image_id, group)
+            exclusions.append((STAGE, name, group, error.reason, error.detail))
+        if len(kept) < per_group:
+            detail = f"wanted {per_group}, found {len(kept)} among {len(pictures)} pictures"
             exclusions.append((STAGE, "", group, "too-few-pictures", detail))
     return typed_table(samples, SAMPLE_COLUMNS), typed_table(exclusions, EXCLUSION_COLUMNS)
 
@@ -142,8 +158,8 @@ class _Limits:
             raise ValueError(f"need 0 <= min_area <= max_area <= 1 and max_covered in 0..1: {self}")
 
 
-def _annotations(root: str | Path, split: str) -> COCO:
-    path = (Path(root) / "annotations" / f"instances_{split}.json").resolve()
+def _annotations(path: Path) -> COCO:
+    path = path.resolve()
     if not path.is_file():
         raise FileNotFoundError(f"no annotations {path}; COCO's: {ANNOTATIONS}")
     state = path.stat()
@@ -200,6 +216,22 @@ class _Excluded(Exception):
         self.reason, self.detail = reason, detail
 
 
+def _usable(
+    coco: COCO,
+    split: str,
+    category: dict,
+    pictures: Iterable[int],
+    limits: _Limits,
+    excluded: dict[int, _Excluded],
+) -> Iterator[dict]:
+    """Samples as far as annotations tell; why pictures are none goes into `excluded`."""
+    for image_id in pictures:
+        try:
+            yield _sample(coco, split, category, image_id, limits)
+        except _Excluded as error:
+            excluded[image_id] = error
+
+
 def _sample(coco: COCO, split: str, category: dict, image_id: int, limits: _Limits) -> dict:
     image = coco.imgs[image_id]
     annotations = coco.imgToAnns[image_id]
@@ -216,7 +248,7 @@ def _sample(coco: COCO, split: str, category: dict, image_id: int, limits: _Limi
     return {
         "sample_id": sample_id(image_id, category["name"]),
         "image_id": image_id,
-        "file": f"{split}/{image['file_name']}",
+        "file": (PurePosixPath(split) / image["file_name"]).as_posix(),
         "width": image["width"],
         "height": image["height"],
         "group": category["name"],
@@ -250,11 +282,12 @@ def _covered_share(mask: np.ndarray, box: Sequence[float]) -> float:
     return float(np.count_nonzero(window) / window.size) if window.size else 0.0
 
 
-def _check_decodes(root: Path, sample: dict) -> None:
+def _check_decodes(root: Path, sample: dict, why: Mapping[str, str]) -> None:
     try:
         size = read_picture(root / sample["file"]).size
     except UndecodablePicture as error:
-        raise _Excluded("undecodable-picture", error.reason) from error
+        told = f"; {why[sample['file']]}" if sample["file"] in why else ""
+        raise _Excluded("undecodable-picture", error.reason + told) from error
     annotated = sample["width"], sample["height"]
     if size != annotated:
         detail = "the picture has {}x{} pixels, the annotations {}x{}".format(*size, *annotated)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmneurons.datasets.question_files import annotation_files
-from mmneurons.datasets.questions import Excluded, Question, Questions, annotations, require_folder
+from mmneurons.datasets.questions import Excluded, Question, Questions, annotations
 
 SOURCE = "https://github.com/wayveai/LingoQA"
 FRAMES = 5
@@ -31,7 +31,6 @@ def read(root: str | Path, split: str) -> Questions:
             table = pq.read_table(path)
             tables.append(table.select(_COLUMNS))
         kinds += [path.stem if split == "train" else ""] * len(table)
-    require_folder(Path(root) / split / "images", SOURCE)
     table = pa.concat_tables(tables, promote_options="permissive")
     rows: dict[str, list[int]] = {}
     for row, number in enumerate(table["question_id"].to_pylist()):
@@ -47,4 +46,11 @@ def read(root: str | Path, split: str) -> Questions:
         kind = kinds[rows[ids[place]][0]]
         return Question(own[0]["question"] or "", files, (answers or [""])[0], answers, kind=kind)
 
-    return Questions(ids=ids, pictures=ids, read=question, metric="lingo_judge")
+    return Questions(
+        ids=ids,
+        pictures=ids,
+        read=question,
+        metric="lingo_judge",
+        folder=Path(root) / split / "images",
+        page=SOURCE,
+    )

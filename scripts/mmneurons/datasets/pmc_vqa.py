@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from mmneurons.datasets.question_files import annotation_files
-from mmneurons.datasets.questions import Excluded, Question, Questions, annotations, require_folder
+from mmneurons.datasets.questions import Excluded, Question, Questions, annotations
 
 SOURCE = "https://huggingface.co/datasets/RadGenome/PMC-VQA"
 FOLDERS = ("figures", "images")
@@ -33,7 +33,8 @@ def read(root: str | Path, split: str) -> Questions:
         names = ["Figure_path", "Question", "Answer", *(f"Choice {c}" for c in LETTERS)]
         rows = table[[*names, *({"Answer_label"} & set(table))]].to_dict("records")
     folders = [folder for folder in FOLDERS if (root / folder).is_dir()]
-    require_folder(root / (folders or FOLDERS)[0], SOURCE)
+    # Where the archive of this version belongs that has the pictures.
+    own = FOLDERS[0] if split.endswith("_2") else FOLDERS[1]
 
     def question(place: int) -> Question:
         row = rows[place]
@@ -49,13 +50,16 @@ def read(root: str | Path, split: str) -> Questions:
 
     def _files(name: str) -> list[str]:
         paths = [f"{folder}/{name}" for folder in folders]
-        return [next((path for path in paths if (root / path).is_file()), paths[0])] if name else []
+        found = (path for path in paths if (root / path).is_file())
+        return [next(found, f"{own}/{name}")] if name else []
 
     return Questions(
         ids=[f"{split}-{place}" for place in range(len(rows))],
         pictures=[row["Figure_path"] for row in rows],
         read=question,
         metric="multiple_choice",
+        folder=root / (folders or FOLDERS)[0],
+        page=SOURCE,
     )
 
 

@@ -14,15 +14,22 @@ _NAMES = {
 _LINGO_QA_TRAIN = ("train/scenery.parquet", "train/action.parquet")
 
 
-def annotation_files(reader: str, root: str | Path, split: str) -> list[str]:
+def questions_file(split: str) -> str:
+    """Where DocVQA's questions are that were fetched without their pictures, below the root."""
+    return f"data/{split}.questions.parquet"
+
+
+def annotation_files(reader: str, root: str | Path, split: str, fetched: bool = False) -> list[str]:
     """The files that `reader` opens to read the questions of a split, below `root`.
 
-    DocVQA's are those that are there, or the only one of a dataset in one piece.
+    DocVQA's are the pieces that are there. Where none is, it is the questions without pictures if
+    the dataset can be fetched, else the only piece of a dataset in one.
     """
     names = _NAMES[reader]
     if reader == "lingo_qa" and split == "train":
         names = _LINGO_QA_TRAIN
     if reader == "doc_vqa":
         pieces = sorted(Path(root).glob(f"data/{split}-[0-9]*-of-[0-9]*.parquet"))
-        names = [piece.relative_to(root).as_posix() for piece in pieces] or names
+        absent = (questions_file(split),) if fetched else names
+        names = [piece.relative_to(root).as_posix() for piece in pieces] or absent
     return [f"{root}/{name.format(split=split)}" for name in names]

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from mmneurons.datasets.pictures import UndecodablePicture, read_question_picture
 from mmneurons.datasets.tables import EXCLUSION_COLUMNS, typed_table
+from mmneurons.downloads.pictures import Pictures
 
 TEXTS = pd.ArrowDtype(pa.list_(pa.string()))
 """A list of texts; a type of its own, because a column of empty lists would be written as nulls."""
@@ -72,7 +73,8 @@ class Questions:
     ids: how the dataset calls each; pictures: the picture that each is about, of which only one
     question is taken; read: gives the one at a place, or raises `Excluded`; metric: how replies
     are scored; extract: leaves the pictures of questions in a folder as the files that `read`
-    names, or, where there is no picture, leaves none.
+    names, or, where there is no picture, leaves none; folder: where pictures that are files have
+    to be, None where they are not; page: where a person gets them.
     """
 
     ids: Sequence[str]
@@ -80,6 +82,8 @@ class Questions:
     read: Callable[[int], Question]
     metric: str
     extract: Callable[[Sequence[int], Path], None] = _nothing_to_extract
+    folder: Path | None = None
+    page: str = ""
 
 
 class Excluded(Exception):
@@ -99,6 +103,7 @@ def choose_questions(
     evaluate: int,
     seed: int,
     pictures_folder: str | Path,
+    source: Pictures | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Choose `identify` questions of splits["identify"] and `evaluate` of splits["evaluate"].
 
@@ -106,6 +111,7 @@ def choose_questions(
     only, so that larger numbers only append. Of several questions about one picture the first that
     can be used is taken. A picture that cannot be used is tried once: its other questions are not
     listed. Pictures that are no files of their own are left in `pictures_folder`, which is made.
+    source: where pictures come from that are not on disk; without one they are passed over.
 
     Returns (questions, exclusions) with the columns QUESTION_COLUMNS and EXCLUSION_COLUMNS. Reasons
     of a question, of those tried only: "empty-question", "no-answer" (none is given),
@@ -127,7 +133,9 @@ def choose_questions(
     taken: set[str] = set()
     for part, number in wanted.items():
         questions = reader(root, splits[part])
-        search = _Search(questions, Path(root), folder, domain, splits[part], seed, taken)
+        if source is None and questions.folder is not None:
+            require_folder(questions.folder, questions.page)
+        search = _Search(questions, Path(root), folder, domain, splits[part], seed, taken, source)
         for order, row in enumerate(search.first(number)):
             rows.append(row | {"part": part, "order": order})
         exclusions += search.exclusions
@@ -185,7 +193,9 @@ class _Search:
         split: str,
         seed: int,
         taken: set[str],
+        source: Pictures | None,
     ) -> None:
+        self.source = source
         self.questions, self.domain, self.split, self.taken = questions, domain, split, taken
         self.extracted = questions.extract is not _nothing_to_extract
         self.root, self.folder = folder if self.extracted else root, folder
@@ -202,8 +212,11 @@ class _Search:
             if not tried:
                 break
             self.questions.extract([place for place, _ in tried], self.folder)
+            why: Mapping[str, str] = {}
+            if self.source is not None:
+                why = self.source.bring([file for _, question in tried for file in question.files])
             for place, question in tried:
-                self._look(place, question)
+                self._look(place, question, why)
         return self.kept
 
     def _readable(self) -> Iterator[tuple[int, Question]]:
@@ -233,11 +246,11 @@ class _Search:
             raise Excluded("no-answer", "the question has no answer")
         return question
 
-    def _look(self, place: int, question: Question) -> None:
+    def _look(self, place: int, question: Question, why: Mapping[str, str]) -> None:
         """Open the picture of a question, and keep the question or say why not."""
         name = self.questions.ids[place]
         try:
-            width, height = _shown_size(self.root, question.files)
+            width, height = _shown_size(self.root, question.files, why)
         except Excluded as excluded:
             self._exclude(name, excluded)
             if self.extracted:
@@ -266,14 +279,15 @@ class _Search:
         return f"{self.domain}-{name}"
 
 
-def _shown_size(root: Path, files: Sequence[str]) -> tuple[int, int]:
-    """Width and height of the picture that a model is shown."""
+def _shown_size(root: Path, files: Sequence[str], why: Mapping[str, str]) -> tuple[int, int]:
+    """Width and height of the picture that a model is shown; why: files that cannot be had."""
     missing = [file for file in files if not (root / file).is_file()]
+    told = f"; {why[missing[0]]}" if missing and missing[0] in why else ""
     if missing and len(files) > 1:
-        detail = f"no file for {len(missing)} of {len(files)} frames, first {missing[0]}"
+        detail = f"no file for {len(missing)} of {len(files)} frames, first {missing[0]}{told}"
         raise Excluded("missing-frame", detail)
     if missing or not files:
-        raise Excluded("no-picture", f"no file {missing[0]}" if missing else "none is named")
+        raise Excluded("no-picture", f"no file {missing[0]}{told}" if missing else "none is named")
     try:
         return read_question_picture(root, files).size
     except UndecodablePicture as error:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from mmneurons.datasets.question_files import annotation_files
-from mmneurons.datasets.questions import Question, Questions, annotations, require_folder
+from mmneurons.datasets.questions import Question, Questions, annotations
 
 SOURCE = "https://zenodo.org/records/6344367"
 
@@ -35,7 +35,6 @@ def read(root: str | Path, split: str) -> Questions:
             (entry["question_id"], str(entry["answer"])) if entry["active"] else (None, "")
             for entry in json.loads(path.read_bytes())["answers"]
         ]
-    require_folder(root / "Data", SOURCE)
 
     def question(place: int) -> Question:
         number, image, text, answers, kind = asked[place]
@@ -54,4 +53,6 @@ def read(root: str | Path, split: str) -> Questions:
         pictures=[str(image) for _, image, _, _, _ in asked],
         read=question,
         metric="exact",
+        folder=root / "Data",
+        page=SOURCE,
     )

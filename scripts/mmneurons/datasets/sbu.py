@@ -9,6 +9,8 @@ takes its place, and a second table says why.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from PIL import Image
 
 from mmneurons.datasets.pictures import UndecodablePicture, read_picture
 from mmneurons.datasets.tables import EXCLUSION_COLUMNS, typed_table
+from mmneurons.downloads.pictures import Pictures
 
 CAPTIONS = "https://www.cs.rice.edu/~vo9/sbucaptions/sbu-captions-all.tar.gz"
 CAPTIONS_FILE = "sbu-captions-all.json"
@@ -34,7 +37,11 @@ _THUMBNAIL = (16, 16)
 
 
 def sbu_pictures(
-    root: str | Path, pictures: int, seed: int = 0, variant: str = "paper"
+    root: str | Path,
+    pictures: int,
+    seed: int = 0,
+    variant: str = "paper",
+    source: Callable[[Sequence[str]], Pictures] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Choose `pictures` entries of the list that have a picture worth captioning.
 
@@ -43,6 +50,10 @@ def sbu_pictures(
     the code of Pan et al. 2024, which does not sample from the list: of the first 2,800 entries the
     first 1,400 usable ones, permuted with numpy's seed 2023 (`seed` has no effect), of these the
     first `pictures`.
+
+    source: from the list's addresses to where pictures come from that are not on disk; without it
+    they are passed over. As many are fetched at a time as are missing, in the order of the entries,
+    so that the same seed takes the same pictures as long as they exist.
 
     An entry is not usable, with the reason given, if it has no file ("no-picture"), the file does
     not decode to the last row ("undecodable-picture"), or it is a "placeholder" such as Flickr
@@ -59,14 +70,13 @@ def sbu_pictures(
     """
     if pictures < 1:
         raise ValueError(f"pictures must be at least 1, not {pictures}")
-    captions = _captions(Path(root))
+    captions, addresses = _captions(Path(root))
     order = entry_order(len(captions), seed, variant)
     wanted = RELEASED_POOL if variant == "released" else pictures
-    search = _Search(Path(root))
-    for index in order:
-        search.add(int(index))
-        if len(search.kept) == wanted:
-            break
+    search = _Search(Path(root), source(addresses) if source else None)
+    waiting = map(int, order)
+    while tried := list(islice(waiting, wanted - len(search.kept))):
+        search.add_all(tried)
     chosen = search.kept
     if variant == "released":
         permuted = np.random.RandomState(RELEASED_SEED).permutation(len(chosen))
@@ -104,7 +114,13 @@ def picture_file(index: int) -> str:
     return f"images/{picture_id(index)}.jpg"
 
 
-def _captions(root: Path) -> list[str]:
+def picture_index(file: str) -> int:
+    """The entry whose picture lies at `file` under the root."""
+    return int(Path(file).stem)
+
+
+def _captions(root: Path) -> tuple[list[str], list[str]]:
+    """The photographers' captions and the addresses of the list."""
     path = root / CAPTIONS_FILE
     if not path.is_file():
         raise FileNotFoundError(f"no captions {path}; SBU's: {CAPTIONS}")
@@ -117,14 +133,14 @@ def _captions(root: Path) -> list[str]:
         raise ValueError(f"{path} is not SBU's list of captions: {error}") from error
     if not captions:
         raise ValueError(f"{path} is not SBU's list of captions: it is empty")
-    return captions
+    return captions, urls
 
 
 class _Search:
     """The usable entries among those tried so far, and why the others are none."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, source: Pictures | None) -> None:
+        self.root, self.source = root, source
         files = root / "images"
         # One listing in place of a look-up for each of a million entries.
         self.files = {path.name for path in files.iterdir()} if files.is_dir() else set()
@@ -133,9 +149,22 @@ class _Search:
         self._seen: list[int] = []
         self._thumbnails = np.empty((0, 3 * _THUMBNAIL[0] * _THUMBNAIL[1]), dtype=np.int16)
 
-    def add(self, index: int) -> None:
-        if Path(picture_file(index)).name not in self.files:
-            self._exclude(index, "no-picture", f"no file {picture_file(index)}")
+    def add_all(self, indices: Sequence[int]) -> None:
+        """Try entries, in their order."""
+        why: Mapping[str, str] = {}
+        if self.source is not None:
+            files = [picture_file(index) for index in indices]
+            why = self.source.bring(files)
+            self.files |= {Path(file).name for file in files if file not in why}
+        for index in indices:
+            self._add(index, why)
+
+    def _add(self, index: int, why: Mapping[str, str]) -> None:
+        file = picture_file(index)
+        if Path(file).name not in self.files:
+            reason = "placeholder" if "placeholder" in why.get(file, "") else "no-picture"
+            told = f"; {why[file]}" if file in why else ""
+            self._exclude(index, reason, f"no file {file}{told}")
             return
         try:
             picture = read_picture(self.root / picture_file(index))

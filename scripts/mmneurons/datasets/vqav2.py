@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from mmneurons.datasets.question_files import annotation_files
-from mmneurons.datasets.questions import Question, Questions, annotations, require_folder
+from mmneurons.datasets.questions import Question, Questions, annotations
 
 SOURCE = "https://visualqa.org/download.html"
 
@@ -38,7 +38,6 @@ def read(root: str | Path, split: str) -> Questions:
             )
             for entry in _load(path)["annotations"]
         }
-    require_folder(Path(root) / split, SOURCE)
 
     def question(place: int) -> Question:
         number, image, text = asked[place]
@@ -51,6 +50,8 @@ def read(root: str | Path, split: str) -> Questions:
         pictures=[str(image) for _, image, _ in asked],
         read=question,
         metric="vqa",
+        folder=Path(root) / split,
+        page=SOURCE,
     )
 
 

@@ -1,0 +1,1 @@
+"""Getting published files: whole ones, members of archives, and single pictures."""

@@ -1,0 +1,152 @@
+"""Single pictures by their addresses, when a reader asks for them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import requests
+
+from mmneurons.artifacts.files import atomic, read_json, write_json
+from mmneurons.console import progress
+from mmneurons.downloads.archives import MOST_OF_A_PICTURE, missing_files
+from mmneurons.downloads.errors import DownloadError, Gone, Unreachable, Unsteady
+from mmneurons.downloads.http import CHUNK
+from mmneurons.downloads.requesting import answer, persist
+from mmneurons.downloads.space import require_space
+
+AT_ONCE = 8
+NOT_THERE = "not_there.json"
+"""Beside the pictures: {file: why the source has it no longer}. Who deletes it asks again."""
+
+_GIVEN_UP = 8  # pictures one after the other for which there is no answer
+_TOO_MANY = 50  # pictures of which not one comes: that is no chance any more
+_LOG = logging.getLogger(__name__)
+
+
+class Pictures(Protocol):
+    """Where pictures that are not on disk may come from."""
+
+    def bring(self, files: Sequence[str]) -> Mapping[str, str]:
+        """Have `files`, paths below the root, on disk as far as the source has them.
+
+        Returns {file: why it cannot be had} of the others. A file that is there is left alone.
+        Raises `DownloadError` where the source may have files but does not give them now, so that
+        what a run works on never depends on the weather.
+        """
+        ...
+
+
+class ByAddress:
+    """Pictures that have an address each.
+
+    addresses: those of a file, in the order in which they are asked; placeholders: words of the
+    address to which a host leads that has a picture no longer.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        addresses: Callable[[str], Sequence[str]],
+        placeholders: Sequence[str] = (),
+        page: str = "",
+    ) -> None:
+        self.root, self.addresses, self.placeholders = Path(root), addresses, placeholders
+        self.page = page
+        self._local = threading.local()
+
+    def bring(self, files: Sequence[str]) -> dict[str, str]:
+        """See `Pictures`. What is gone for good is noted in `NOT_THERE` and not asked for again."""
+        notes = self.root / NOT_THERE
+        known: dict[str, str] = read_json(notes) if notes.exists() else {}
+        missing = missing_files(self.root, files)
+        asked = [file for file in missing if file not in known]
+        found = dict(zip(asked, self._fetch_all(asked), strict=True)) if asked else {}
+        failed = {file: why for file, why in found.items() if why is not None}
+        answered = any(not isinstance(why, Unsteady) for why in found.values())
+        # A host that is silent while others answer is as good as gone, but may come back.
+        gone = {f: w for f, w in failed.items() if isinstance(w, Gone | Unreachable) and answered}
+        self._say(found)
+        if failed.keys() - gone.keys() or len(failed) == len(asked) >= _TOO_MANY:
+            # A network that lets nothing through looks as if every picture were gone.
+            file, why = next(
+                ((f, w) for f, w in failed.items() if f not in gone), (*failed.items(),)[0]
+            )
+            raise DownloadError(
+                f"{len(failed)} of {len(asked)} pictures did not come, first {file} from "
+                f"{', '.join(self.addresses(file))}: {why}. Those that came are kept: start again "
+                f"later, or place pictures by hand below {self.root}. {self.page}"
+            )
+        if lasting := {f: str(w) for f, w in gone.items() if isinstance(w, Gone) and w.lasting}:
+            write_json(known | lasting, notes)
+        told = known | {file: str(why) for file, why in gone.items()}
+        return {file: told[file] for file in missing if file in told}
+
+    def _fetch_all(self, files: Sequence[str]) -> list[Exception | None]:
+        """Why each file did not come, or None, in the order of the files."""
+        require_space(self.root, MOST_OF_A_PICTURE, "a picture")
+        in_a_row, lock = [], threading.Lock()
+
+        def fetch(file: str) -> Exception | None:
+            if len(in_a_row) >= _GIVEN_UP:
+                return in_a_row[-1]
+            try:
+                result = self._fetch(file)
+            except (Gone, Unsteady) as error:
+                result = error
+            with lock:
+                if isinstance(result, Unsteady):
+                    in_a_row.append(result)
+                elif len(in_a_row) < _GIVEN_UP:
+                    in_a_row.clear()
+            return result
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            results = pool.map(fetch, files)
+            return list(progress(results, total=len(files), description="Fetching pictures"))
+
+    def _fetch(self, file: str) -> None:
+        """Fetch one picture from the first of its addresses that gives it."""
+        failed: list[Exception] = []
+        for address in self.addresses(file):
+            try:
+                return persist(lambda at=address: self._attempt(at, file), say=_LOG.debug)
+            except (Gone, Unsteady) as error:
+                failed.append(error)
+        # Only if every address says so a picture is gone, and gone for good.
+        unsteady = [error for error in failed if isinstance(error, Unsteady)]
+        for_now = [error for error in failed if isinstance(error, Gone) and not error.lasting]
+        raise [*unsteady, *for_now, *failed, Gone("no address")][0]
+
+    def _attempt(self, address: str, file: str) -> None:
+        with answer(self._session(), address, {}, "image/") as response:
+            if any(word in response.url for word in self.placeholders):
+                raise Gone(f"a placeholder came in its place, {response.url}", lasting=True)
+            size = int(response.headers.get("Content-Length", 0))
+            came = 0
+            with atomic(self.root / file) as temporary, open(temporary, "wb") as target:
+                for chunk in response.raw.stream(CHUNK, decode_content=True):
+                    came += len(chunk)
+                    if max(came, size) > MOST_OF_A_PICTURE:
+                        raise Gone(f"more than {MOST_OF_A_PICTURE} bytes for one picture")
+                    target.write(chunk)
+                if not came:
+                    raise Gone("an empty file")
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+        return self._local.session
+
+    def _say(self, found: Mapping[str, Exception | None]) -> None:
+        if not found:
+            return
+        why = Counter(str(reason).partition(",")[0] for reason in found.values() if reason)
+        came = sum(reason is None for reason in found.values())
+        told = ", ".join(f"{number} x {reason}" for reason, number in sorted(why.items()))
+        _LOG.info("Pictures: %d came%s", came, f"; not: {told}" if told else "")
