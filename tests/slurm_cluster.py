@@ -196,6 +196,7 @@ class Killer:
         if job is None:
             return False
         command("scancel", job)
+        self._ends(job, "CANCELLED")
         self.killed.append(("job", name))
         return True
 
@@ -212,8 +213,15 @@ class Killer:
             return False
         for process in scripts:
             process.kill()
+        self._ends(job, "FAILED")
         self.killed.append(("process", name))
         return True
+
+    def _ends(self, job, state):
+        """Wait until a job has ended, and in this state: it was really hit."""
+        ask = ("sacct", "-X", "-n", "-P", "--format=State", f"--jobs={job}")
+        within(120, lambda: job not in self.cluster.queue(self.run.folder), f"job {job} has ended")
+        within(30, lambda: command(*ask).startswith(state), f"job {job} is {state}")
 
     def _raw(self, job):
         """The number by which an array's task goes in its own environment."""

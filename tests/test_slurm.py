@@ -80,7 +80,7 @@ def test_ten_things_were_killed(cluster, killed):
     assert killed.refused
     states = Counter(job.state.partition(" ")[0] for job in cluster.accounted(killed.run.folder))
     assert states["CANCELLED"] >= 2
-    assert states["FAILED"] == 2
+    assert states["FAILED"] >= 2
     assert states["NODE_FAIL"] >= 1
     assert states["PREEMPTED"] >= 1
     assert set(states) == {"CANCELLED", "FAILED", "NODE_FAIL", "PREEMPTED", "COMPLETED"}
