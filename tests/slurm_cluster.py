@@ -196,9 +196,7 @@ class Killer:
         if job is None:
             return False
         command("scancel", job)
-        self._ends(job, "CANCELLED")
-        self.killed.append(("job", name))
-        return True
+        return self._hit("job", job, name, "CANCELLED")
 
     def process(self):
         """Kill the process of a running job's script."""
@@ -212,16 +210,18 @@ class Killer:
         if not scripts:
             return False
         for process in scripts:
-            process.kill()
-        self._ends(job, "FAILED")
-        self.killed.append(("process", name))
-        return True
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        return self._hit("process", job, name, "FAILED")
 
-    def _ends(self, job, state):
-        """Wait until a job has ended, and in this state: it was really hit."""
-        ask = ("sacct", "-X", "-n", "-P", "--format=State", f"--jobs={job}")
+    def _hit(self, kind, job, name, state):
+        """Whether a job ends in this state, and did not end by itself just before."""
         within(120, lambda: job not in self.cluster.queue(self.run.folder), f"job {job} has ended")
-        within(30, lambda: command(*ask).startswith(state), f"job {job} is {state}")
+        ask = ("sacct", "-X", "-n", "-P", "--format=State", f"--jobs={job}")
+        ended = within(60, lambda: re.match("[CFT]", command(*ask)) and command(*ask), "accounted")
+        if ended.startswith(state):
+            self.killed.append((kind, name))
+        return ended.startswith(state)
 
     def _raw(self, job):
         """The number by which an array's task goes in its own environment."""
