@@ -19,17 +19,9 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from mmneurons.artifacts.files import read_json, write_json
-from mmneurons.checkpoints.sources import MADE_OF, RECEIPT
+from mmneurons.checkpoints.sources import CONVERSIONS, MADE_OF, RECEIPT
 from mmneurons.checkpoints.tensors import ShardWriter, shape_of, tensors_of
 from mmneurons.console import progress
-
-CONVERSIONS = {
-    "minigpt4": "mmneurons.checkpoints.minigpt4",
-    "llava": "mmneurons.checkpoints.llava",
-    "mplug_owl2": "mmneurons.checkpoints.mplug_owl2",
-    "transformers": "mmneurons.checkpoints.published",
-}
-"""Modules with `convert(originals, folder)`; originals: the part that each plays and its folder."""
 
 LARGEST_SHARD = 2 * 10**9
 """Bytes of a written file, at most; less where the files that are read are small."""
@@ -72,8 +64,6 @@ def convert(name: str, originals: Mapping[str, Path], target: Path) -> None:
     It appears when it is whole. Raises ConversionError, also where `target` holds files already:
     what somebody placed is never touched.
     """
-    if name not in CONVERSIONS:
-        raise ConversionError(f"no conversion {name}; there are {', '.join(CONVERSIONS)}")
     module = importlib.import_module(CONVERSIONS[name])
     with new_directory(target) as folder:
         module.convert(originals, folder)

@@ -68,6 +68,9 @@ def fetch(original: Original, folder: Path) -> dict:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         commit, files = _files_of(original)
+        for file in files:
+            if not (folder / file.name).resolve().is_relative_to(folder.resolve()):
+                raise FetchError(f"{file.name} of {original.name} would leave {folder}")
         _check_space(files, folder)
         for file in progress(files, description="fetch"):
             _fetch_file(file, folder)
@@ -139,8 +142,6 @@ def _size_of(url: str) -> int | None:
 
 def _fetch_file(file: RemoteFile, folder: Path) -> None:
     target = folder / file.name
-    if not target.resolve().is_relative_to(folder.resolve()):
-        raise FetchError(f"{file.url} would leave {folder}")
     if target.is_file() and file.size in (None, target.stat().st_size) and _is(target, file):
         return
     target.parent.mkdir(parents=True, exist_ok=True)

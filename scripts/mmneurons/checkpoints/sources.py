@@ -15,6 +15,14 @@ RECEIPT = "download.json"
 MADE_OF = "source.json"
 """In a checkpoint's directory that was made here: the originals' receipts."""
 
+CONVERSIONS = {
+    "minigpt4": "mmneurons.checkpoints.minigpt4",
+    "llava": "mmneurons.checkpoints.llava",
+    "mplug_owl2": "mmneurons.checkpoints.mplug_owl2",
+    "transformers": "mmneurons.checkpoints.published",
+}
+"""Modules with `convert(originals, folder)`; originals: the part that each plays and its folder."""
+
 KEYS = {"repo", "revision", "files", "url", "sha256", "gigabytes", "licence", "gated"}
 
 
@@ -78,6 +86,9 @@ class Source:
         """Raises SourceError."""
         if row.keys() != {"convert", "originals"}:
             raise SourceError(f"a source has convert and originals, not {', '.join(sorted(row))}")
+        if row["convert"] not in CONVERSIONS:
+            known = ", ".join(CONVERSIONS)
+            raise SourceError(f"there is no conversion {row['convert']}; there are {known}")
         parts = {part: Original.from_row(each) for part, each in row["originals"].items()}
         return cls(row["convert"], parts)
 
