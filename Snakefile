@@ -39,6 +39,7 @@ onstart:
 
 include: "rules/world.smk"
 include: "rules/fetch.smk"
+include: "rules/fetch_checkpoints.smk"
 include: "rules/prepare.smk"
 include: "rules/prepare_questions.smk"
 include: "rules/caption.smk"

@@ -5,6 +5,7 @@ In: config.yaml, presets, resources/*.yaml. Out: names used by every other .smk.
 
 import re
 import sys
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ sys.path.append(str(Path(workflow.basedir) / "scripts"))
 
 from mmneurons.artifacts import provenance
 from mmneurons.artifacts.yaml_files import read_yaml
+from mmneurons.checkpoints import sources
 from mmneurons.config import check_config, in_order
 from mmneurons.datasets.question_files import annotation_files
 from mmneurons.runs import refuse_beside_others
@@ -33,9 +35,12 @@ TWO_STAGE, PAN, MMNEURON = config["two_stage"], config["pan"], config["mmneuron"
 DOMAINS = {domain: dataset for domain, dataset in MMNEURON["domains"].items() if dataset}
 DOMAIN_OF = {dataset: domain for domain, dataset in DOMAINS.items()}
 THRESHOLDS = TWO_STAGE["thresholds"]["variant"]
-ENCODER = ENCODERS[config["metrics"]["encoder"]]
-ENCODER_FILES = [f"{ENCODER['path']}/config.json"]
-ENCODER_FILES += sorted(map(str, Path(ENCODER["path"]).glob("*.safetensors")))
+ENCODER = dict(ENCODERS[config["metrics"]["encoder"]])
+ENCODER.pop("source", None)
+SOURCES = sources.sources(MODELS, ENCODERS)
+ORIGINALS = sources.originals(SOURCES)
+# A checkpoint that is there is never made again, so no rule is said to make it.
+ABSENT = {path: s for path, s in SOURCES.items() if not (Path(path) / "config.json").exists()}
 SHARDS = [str(shard) for shard in range(config["shards"])]
 FORMATS = ["svg", "png"]
 
@@ -127,12 +132,38 @@ def dataset_root(wildcards):
     return DATASETS[wildcards.dataset]["root"]
 
 
-def model_files(wildcards):
-    """The files of the checkpoint, so that another checkpoint re-runs what it made."""
-    folder = Path(MODELS[wildcards.model]["path"])
+def checkpoint_files(path):
+    """The files of a checkpoint, so that another one re-runs what it made.
+
+    One that was made here stands for itself by config.json, which is as new as the rest: what a job
+    depends on is then the same before and after the checkpoint was made.
+    """
+    folder = Path(path)
+    if (folder / sources.MADE_OF).exists() or not (folder / "config.json").exists():
+        return [str(folder / "config.json")]
     kinds = {".json", ".safetensors", ".bin", ".model", ".txt"}
-    files = sorted(str(path) for path in folder.rglob("*") if path.suffix in kinds)
-    return files or [str(folder / "config.json")]
+    return sorted(str(path) for path in folder.rglob("*") if path.suffix in kinds)
+
+
+def model_files(wildcards):
+    return checkpoint_files(MODELS[wildcards.model]["path"])
+
+
+def original_folders(wildcards):
+    """Where the parts of a checkpoint stand as they were published."""
+    parts = ABSENT[wildcards.checkpoint].originals
+    return {part: f"{sources.ORIGINALS}/{each.folder}" for part, each in parts.items()}
+
+
+def conversion_memory(wildcards):
+    """MB: one and a half times the largest file, which has 10 GB at most, and Python with torch."""
+    parts = ABSENT[wildcards.checkpoint].originals.values()
+    return int(1500 * min(10, max(each.gigabytes for each in parts))) + 3000
+
+
+def one_of(names):
+    """A wildcard's pattern: one of some names, none if there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def model_row(wildcards):
@@ -265,6 +296,9 @@ def two_stage_variants(part):
     names = [main if name == "two_stage" else name for name in TWO_STAGE["methods"][part]]
     before = two_stage_variants("main") if part == "more" else []
     return [name for name in dict.fromkeys(names) if name not in before]
+
+
+ENCODER_FILES = checkpoint_files(ENCODER["path"])
 
 
 def thresholds_table(wildcards):

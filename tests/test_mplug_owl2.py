@@ -17,11 +17,7 @@ from transformers import CLIPImageProcessorPil, PreTrainedTokenizerFast
 from mmneurons.models.base import ModelCheckError
 from mmneurons.models.captions import fill_prompt
 from mmneurons.models.mplug_owl2 import MPlugOwl2, square_image_processor
-from mmneurons.models.mplug_owl2_modeling import (
-    MPlugOwl2Config,
-    MPlugOwl2ForCausalLM,
-    from_original,
-)
+from mmneurons.models.mplug_owl2_modeling import MPlugOwl2Config, MPlugOwl2ForCausalLM
 from mmneurons.probe import hooks
 
 RESOURCES = Path(__file__).parents[1] / "resources"
@@ -443,30 +439,6 @@ def original(model):
     """The tiny model's weights as an old checkpoint holds them, with the rotary frequencies."""
     buffers = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(4) for i in range(3)}
     return dict(model.network.state_dict()) | buffers
-
-
-def test_original_weights_load_by_their_own_keys(owl):
-    state = from_original(original(owl), owl.network.config)
-    network = MPlugOwl2ForCausalLM(tiny_config())
-    network.load_state_dict(state, strict=True)
-    expected = owl.network.state_dict()
-    assert all(torch.equal(w, expected[name]) for name, w in network.state_dict().items())
-
-
-def test_wrong_keys_are_listed(owl):
-    state = original(owl)
-    del state["model.visual_abstractor.vit_eos"]
-    del state["lm_head.weight"]
-    state["model.layers.0.self_attn.k_proj.weight"] = torch.ones(32, 32)
-    state["model.norm.weight"] = torch.ones(31)
-    with pytest.raises(ValueError) as error:
-        from_original(state, owl.network.config)
-    assert str(error.value) == (
-        "these are not the weights of this mPLUG-Owl2: "
-        "missing: lm_head.weight, model.visual_abstractor.vit_eos; "
-        "unexpected: model.layers.0.self_attn.k_proj.weight; "
-        "mis-shaped: model.norm.weight (31,), not (32,)"
-    )
 
 
 @pytest.mark.parametrize(

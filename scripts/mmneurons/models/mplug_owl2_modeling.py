@@ -6,7 +6,7 @@ released checkpoint, so that its weights load by their own keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -26,8 +26,6 @@ from transformers.models.llama.modeling_llama import (
 )
 
 TEXT, VISUAL = 0, 1  # places in a multiway module, and values of modality indicators
-# Not weights: old checkpoints hold the rotary frequencies, which the configuration determines.
-KNOWN_BUFFERS = ("rotary_emb.inv_freq",)
 
 
 class MPlugOwl2VisionConfig(PreTrainedConfig):
@@ -451,32 +449,6 @@ class MPlugOwl2ForCausalLM(LlamaForCausalLM):
         if is_first_iteration:
             inputs["modality_indicators"] = modality_indicators
         return inputs
-
-
-def from_original(
-    state_dict: Mapping[str, torch.Tensor], config: MPlugOwl2Config
-) -> dict[str, torch.Tensor]:
-    """The released checkpoint's weights as `MPlugOwl2ForCausalLM(config)` loads them.
-
-    Names stay as they are; buffers that the configuration determines are left out. Raises
-    ValueError listing missing, unexpected and mis-shaped keys.
-    """
-    with torch.device("meta"):
-        expected = MPlugOwl2ForCausalLM(config).state_dict()
-    kept = {key: w for key, w in state_dict.items() if not key.endswith(KNOWN_BUFFERS)}
-    wrong = {
-        "missing": sorted(expected.keys() - kept.keys()),
-        "unexpected": sorted(kept.keys() - expected.keys()),
-        "mis-shaped": [
-            f"{key} {tuple(kept[key].shape)}, not {tuple(weight.shape)}"
-            for key, weight in expected.items()
-            if key in kept and kept[key].shape != weight.shape
-        ],
-    }
-    if any(wrong.values()):
-        lists = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in wrong.items() if keys)
-        raise ValueError(f"these are not the weights of this mPLUG-Owl2: {lists}")
-    return kept
 
 
 # Without this, loading a tokenizer from the model's directory warns of an unknown model type.

@@ -1,0 +1,206 @@
+"""What a configuration will take: disk, memory and GPU hours by stage, from the registries alone.
+
+Estimates, to plan with: no number here was measured on the papers' models. docs/models.md has the
+formulas. A forward pass costs 2 operations a weight and token, a backward pass twice that on top. A
+generated token reads every weight once a batch, and at least `STEP` passes before the next one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
+
+PEAK = 312e12 * 0.4
+"""Operations a second: an A100's in float16, of which 40 % are reached."""
+BANDWIDTH = 2.0e12 * 0.6
+"""Bytes a second: an A100's (80 GB), of which 60 % are reached."""
+STEP = 0.03
+"""Seconds between two generated tokens, at least: what transformers and Python take."""
+WEIGHT = {"float32": 4, "float16": 2, "bfloat16": 2}
+IMAGE_TOKENS = {
+    **{"minigpt4": 64, "llava": 256, "llava_next": 2340, "instructblip": 32},
+    "mplug_owl2": 65,
+}
+"""A picture's, of LLaVA-NeXT one of 640 x 480 pixels."""
+TEXT_TOKENS = 80
+"""A prompt's, about."""
+CONCEPTS = 3
+"""Of a caption, about."""
+REPLY = 16
+"""Tokens of a reply, about: it ends long before max_new_tokens."""
+PARTS = 4
+"""Of a model whose neurons are deactivated: each of three modules, and all."""
+PICTURE = 0.2e6
+"""Bytes of a picture on the disk, about."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one rule does with one model, all shards together.
+
+    sequences: how often a prompt is read, `prompt` tokens each, with a backward pass or without;
+    generated: tokens after each prompt; batch: sequences that are generated side by side.
+    """
+
+    stage: str
+    rule: str
+    model: str
+    sequences: float
+    prompt: int
+    generated: int = 0
+    backward: bool = False
+    batch: int = 1
+
+    def hours(self, parameters: float, weight: int) -> float:
+        """GPU hours of a model of so many parameters, of `weight` bytes each."""
+        passes = 2 * parameters * self.prompt * (3 if self.backward else 1) / PEAK
+        step = max(STEP, weight * parameters / BANDWIDTH)
+        batches = math.ceil(self.sequences / self.batch)
+        return (self.sequences * passes + batches * self.generated * step) / 3600
+
+
+def work_of(config: Mapping, models: Mapping[str, Mapping]) -> Iterator[Work]:
+    """Every rule that holds a model of the configuration, for the target `all`.
+
+    Models without `parameters` are left out: those of the embedded world, which take minutes.
+    """
+
+    def prompt(model: str) -> int:
+        return IMAGE_TOKENS[models[model]["family"]] + TEXT_TOKENS
+
+    compute = config["compute"]
+    for found in (
+        _two_stage(config["two_stage"], compute, models, prompt),
+        _pan(config["pan"], compute, models, prompt),
+        _mmneuron(config["mmneuron"], compute, prompt),
+    ):
+        yield from (work for work in found if "parameters" in models[work.model])
+
+
+def _two_stage(two_stage, compute, models, prompt) -> Iterator[Work]:
+    model, objects = two_stage["model"], len(two_stage["objects"])
+    read, new = prompt(model), two_stage["max_new_tokens"]
+    pictures = objects * two_stage["candidates_per_object"] * 2  # and each with its object removed
+    batch = compute["batch_size"]
+    yield Work("caption", "caption_pictures", model, pictures, read, new, batch=batch)
+    samples = objects * (two_stage["pictures_per_object"] + two_stage["calibration_pictures"])
+    yield Work("record", "record_two_stage", model, samples * 2, read, backward=True)
+    shown = objects * two_stage["gradcam_pictures"]
+    yield Work("record", "record_gradcam", model, shown, read, backward=True)
+    levels = len(two_stage["noise"]["levels"] or models[model]["noise"]["levels"])
+    of_each = 0
+    for methods in two_stage["methods"].values():
+        for method in methods:
+            control = two_stage["control"]
+            chance = method.startswith("random")
+            of_each += (
+                control["seeds"] * control["draws"] if chance else two_stage["noise"]["draws"]
+            )
+    captioned = two_stage["pictures_per_object"] + two_stage["other_pictures"]
+    evaluated = objects * two_stage["pictures_per_object"]
+    captions = evaluated * captioned * levels * of_each * len(two_stage["sites"])
+    batch = compute["noise_batch_size"]
+    yield Work("intervene", "caption_under_noise", model, captions, read, new, batch=batch)
+
+
+def _pan(pan, compute, models, prompt) -> Iterator[Work]:
+    for model in pan["models"]:
+        read, new, batch = prompt(model), pan["max_new_tokens"], compute["batch_size"]
+        # Each picture as it is and with its image tokens shuffled.
+        pictures = 2 * pan["pictures"]
+        yield Work("record", "record_concepts", model, pictures, read, new, batch=batch)
+        concepts = pictures * CONCEPTS
+        yield Work("record", "record_concepts", model, concepts, read + new, backward=True)
+        noise = pan["weight_noise"]
+        levels = sum(len(scale["levels"]) for scale in models[model]["weight_noise"])
+        captions = noise["samples"] * levels * noise["draws"] * (1 + noise["control_seeds"])
+        yield Work("intervene", "caption_under_weight_noise", model, captions, read, new)
+        edit = pan["edit"]
+        shown = 1 + edit["transfer_pictures"] + edit["locality_pictures"]
+        captions = edit["pairs"] * shown * (2 + edit["control_seeds"])
+        yield Work("intervene", "edit_concepts", model, captions, read, new, batch=shown)
+
+
+def _mmneuron(mmneuron, compute, prompt) -> Iterator[Work]:
+    domains = sum(1 for name in mmneuron["domains"].values() if name)
+    for model in [*mmneuron["models"], *mmneuron["larger"]]:
+        read, asked = prompt(model), mmneuron["questions"]
+        questions = asked["identify"]
+        if mmneuron["tokens"]:
+            questions = min(questions, mmneuron["tokens"] / read)
+        lens = min(mmneuron["lens"]["questions"], asked["evaluate"])
+        yield Work("record", "record_domains", model, domains * (questions + lens), read)
+        replies = (
+            domains * asked["evaluate"] * (1 + PARTS * (1 + mmneuron["evaluate"]["control_seeds"]))
+        )
+        new = min(REPLY, mmneuron["evaluate"]["max_new_tokens"])
+        rows = compute["noise_batch_size"]  # each with all its beams
+        yield Work("intervene", "reply_to_questions", model, replies, read, new, batch=rows)
+
+
+def table(config: Mapping, models: Mapping, encoders: Mapping) -> str:
+    """The estimates as a table in Markdown, a row a stage and model, and a sum.
+
+    Columns: disk that is taken (GB), main memory of the largest job (GB), of a GPU (GB: the
+    weights, and half as much for activations), hours on one A100. Pictures are those of the papers
+    whose models are in the table.
+    """
+    weight = WEIGHT[config["compute"]["dtype"]]
+    rows = [("stage", "of", "disk, GB", "memory, GB", "GPU memory, GB", "GPU hours")]
+    work = list(work_of(config, models))
+    named = dict.fromkeys(each.model for each in work)
+    disk = 0.0
+    encoder = config["metrics"]["encoder"]
+    sources = [(name, models[name]) for name in named] + [(encoder, encoders[encoder])]
+    for name, row in sources:
+        if "source" not in row:
+            continue
+        fetched = sum(part["gigabytes"] for part in row["source"]["originals"].values())
+        # What is converted is written once more; the originals may go afterwards.
+        taken = fetched * (1 if row["source"]["convert"] == "transformers" else 2)
+        disk += taken
+        rows.append(("fetch", f"`{name}`", f"{taken:.0f}", "", "", ""))
+    pictures = _pictures(config, named) * PICTURE / 1e9
+    disk += pictures
+    rows.append(("fetch", "pictures, without annotations", f"{pictures:.0f}", "", "", ""))
+    total = 0.0
+    for stage in ("caption", "record", "intervene"):
+        for model in named:
+            hours = sum(
+                each.hours(models[model]["parameters"], weight)
+                for each in work
+                if (each.stage, each.model) == (stage, model)
+            )
+            if not hours:
+                continue
+            total += hours
+            memory = models[model]["memory_mb"] / 1000
+            gpu = 1.5 * weight * models[model]["parameters"] / 1e9
+            figures = ("", f"{memory:.0f}", f"{gpu:.0f}", _hours(hours))
+            rows.append((stage, f"`{model}`", *figures))
+    rows.append(("all", "", f"{disk:.0f}", "", "", _hours(total)))
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "| --- | --- | ---: | ---: | ---: | ---: |", *body])
+
+
+def _pictures(config: Mapping, named: Container[str]) -> int:
+    """Pictures that samples of the papers with these models need, before any is left out."""
+    two_stage, pan, mmneuron = config["two_stage"], config["pan"], config["mmneuron"]
+    found = 0
+    if two_stage["model"] in named:
+        found += len(two_stage["objects"]) * two_stage["candidates_per_object"]
+    if any(model in named for model in pan["models"]):
+        found += pan["pictures"]
+    if any(model in named for model in mmneuron["models"]):
+        domains = sum(1 for name in mmneuron["domains"].values() if name)
+        found += domains * (mmneuron["questions"]["identify"] + mmneuron["questions"]["evaluate"])
+    return found
+
+
+def _hours(hours: float) -> str:
+    """Two figures: more would pretend to be known."""
+    if hours < 0.1:
+        return "< 0.1"
+    digits = max(0, 1 - math.floor(math.log10(hours)))
+    return f"{round(hours, 1 - math.floor(math.log10(hours))):,.{digits}f}"

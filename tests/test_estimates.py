@@ -1,0 +1,124 @@
+"""What a run will take: against sums by hand, published sizes, and the table of docs/models.md."""
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from published_checkpoints import layout
+
+from mmneurons import estimates
+from mmneurons.config import merge
+from mmneurons.estimates import Work, table, work_of
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def read(name):
+    return yaml.safe_load((REPOSITORY / name).read_text("utf-8"))
+
+
+MODELS, ENCODERS = read("resources/models.yaml"), read("resources/encoders.yaml")
+PAPER = merge(read("config.yaml"), read("presets/paper.yaml"))
+
+
+def test_the_table_of_the_docs_is_the_one_that_is_printed():
+    printed = table(PAPER, MODELS, ENCODERS)
+    assert printed in (REPOSITORY / "docs/models.md").read_text("utf-8")
+
+
+def hours(config, stage="intervene"):
+    return {
+        (work.rule, work.model): work.hours(MODELS[work.model]["parameters"], 2)
+        for work in work_of(config, MODELS)
+        if work.stage == stage
+    }
+
+
+def test_hours_by_hand():
+    # 1,000 prompts of 100 tokens, 10 generated after each, 4 side by side, 5e9 parameters.
+    work = Work("caption", "r", "m", 1000, 100, 10, batch=4)
+    reading = 1000 * 100 * 2 * 5e9 / (0.4 * 312e12)
+    writing = 250 * 10 * 0.03  # 10 GB at 1.2 TB/s are 8 ms
+    assert work.hours(5e9, 2) == pytest.approx((reading + writing) / 3600)
+    # The weights of 100e9 parameters take 167 ms.
+    slow = 250 * 10 * 200e9 / 1.2e12
+    assert work.hours(100e9, 2) == pytest.approx((reading * 20 + slow) / 3600)
+    back = Work("record", "r", "m", 1000, 100, backward=True)
+    assert back.hours(5e9, 2) == pytest.approx(3 * reading / 3600)
+
+
+def test_captions_under_noise_by_hand():
+    """90 samples; 3 + 87 pictures, 3 levels, 2 sites; 8 methods of 10 draws and 5 x 2 by chance."""
+    (work,) = [w for w in work_of(PAPER, MODELS) if w.rule == "caption_under_noise"]
+    assert work.sequences == 90 * 90 * 3 * 2 * (8 * 10 + 5 * 2)
+    assert (work.prompt, work.generated, work.batch) == (64 + 80, 32, 2)
+
+
+def test_more_samples_take_more_and_larger_batches_less():
+    more = copy.deepcopy(PAPER)
+    more["pan"]["weight_noise"]["samples"] *= 2
+    more["mmneuron"]["questions"]["evaluate"] *= 3
+    more["compute"]["noise_batch_size"] *= 10
+    before, after = hours(PAPER), hours(more)
+    assert before.keys() == after.keys()
+    noise = ("caption_under_noise", "minigpt4-llama2-7b")
+    assert after[noise] < before[noise] / 5
+    weights = ("caption_under_weight_noise", "mplug-owl2-llama2-7b")
+    assert after[weights] == pytest.approx(2 * before[weights])
+    edits = ("edit_concepts", "mplug-owl2-llama2-7b")
+    assert after[edits] == before[edits]
+
+
+def test_the_budget_of_tokens_limits_the_questions():
+    of = {w.model: w for w in work_of(PAPER, MODELS) if w.rule == "record_domains"}
+    long = of["llava-v1.6-vicuna-7b"]
+    assert long.sequences == pytest.approx(5 * (20e6 / (2340 + 80) + 100))
+    assert of["instructblip-vicuna-7b"].sequences == 5 * (21000 + 100)
+
+
+def test_the_embedded_world_takes_nothing():
+    assert list(work_of(read("config.yaml"), MODELS)) == []
+
+
+def elements(name, *left_out):
+    return sum(
+        math.prod(shape)
+        for key, (_, shape) in layout(name).items()
+        if not key.startswith(left_out) and "inv_freq" not in key and "position_ids" not in key
+    )
+
+
+def published(row, bytes_a_weight):
+    (part,) = MODELS[row]["source"]["originals"].values()
+    return part["gigabytes"] * 1e9 / bytes_a_weight
+
+
+@pytest.mark.parametrize(
+    ("row", "count"),
+    [
+        (
+            "minigpt4-llama2-7b",
+            elements("llama-2-7b-chat-hf")
+            + elements("eva_vit_g", "blocks.39.", "norm.", "head.")
+            + elements("minigpt4_llama2_7b"),
+        ),
+        (
+            "llava-llama-2-13b",
+            elements("llava-llama-2-13b")
+            + elements("clip-vit-large-patch14", "text_", "visual_projection", "logit_scale"),
+        ),
+        ("mplug-owl2-llama2-7b", elements("mplug-owl2-llama2-7b")),
+        ("instructblip-vicuna-7b", published("instructblip-vicuna-7b", 4)),
+        ("llava-v1.6-vicuna-7b", published("llava-v1.6-vicuna-7b", 2)),
+        ("llava-v1.6-vicuna-13b", published("llava-v1.6-vicuna-13b", 2)),
+    ],
+)
+def test_parameters_are_those_of_the_published_layouts_and_sizes(row, count):
+    assert MODELS[row]["parameters"] == pytest.approx(count, rel=0.01)
+
+
+def test_hours_are_printed_with_two_figures():
+    shown = [estimates._hours(hours) for hours in (0.04, 0.26, 3.21, 35.4, 604, 1234)]
+    assert shown == ["< 0.1", "0.26", "3.2", "35", "600", "1,200"]

@@ -1,0 +1,161 @@
+"""presets/paper.yaml in a fresh clone without a network: its plan, and how many jobs it has."""
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from smoke_run import REPOSITORY, copy_repository
+
+from mmneurons.datasets.question_files import annotation_files
+
+PRESETS = {
+    path.stem: yaml.safe_load(path.read_text()) for path in REPOSITORY.glob("presets/*.yaml")
+}
+NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HF_ENDPOINT")}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    return copy_repository(tmp_path_factory.mktemp("clone"))
+
+
+def dry_run(folder, *arguments):
+    command = [sys.executable, "-m", "snakemake", "-n", *arguments]
+    environment = os.environ | NO_NETWORK
+    environment.pop("PYTHONPATH", None)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def stand_ins():
+    """Annotations of the datasets, as the readers' rules name them."""
+    rows = yaml.safe_load((REPOSITORY / "resources/datasets.yaml").read_text("utf-8"))
+    yield f"{rows['coco-2017']['root']}/annotations/instances_train2017.json"
+    yield f"{rows['sbu']['root']}/{rows['sbu']['annotations']}"
+    for name in ("vqav2", "pmc-vqa", "lingo-qa", "doc-vqa", "rsvqa-hr"):
+        row = rows[name]
+        for split in row["splits"].values():
+            yield from annotation_files(row["reader"], row["root"], split)
+
+
+def jobs(folder, *arguments):
+    """{rule: number of jobs} of a plan; where no rule makes the data, files without content do."""
+    done = dry_run(folder, *arguments)
+    if "MissingInputException" in done.stdout + done.stderr:
+        for path in map(folder.joinpath, stand_ins()):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        done = dry_run(folder, *arguments)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", done.stdout, re.MULTILINE | re.DOTALL)[1]
+    return {name: int(count) for name, count in (line.split() for line in table.splitlines())}
+
+
+def overlaid(folder, name, settings):
+    """A preset with other settings, as a file."""
+    path = folder / f"{name}.yaml"
+    preset = PRESETS["paper"] | {"shards": settings["shards"]}
+    for paper in ("two_stage", "pan", "mmneuron"):
+        preset[paper] = preset[paper] | settings.get(paper, {})
+    path.write_text(yaml.safe_dump(preset))
+    return path.name
+
+
+def test_the_plan_takes_seconds_and_grows_with_shards_alone(clone):
+    more = {
+        "shards": 1,
+        "two_stage": {"candidates_per_object": 120},
+        "pan": {"pictures": 2000},
+        "mmneuron": {"questions": {"identify": 42000, "evaluate": 2000}},
+    }
+    one = jobs(clone, "--configfile", overlaid(clone, "one", more))
+    eight = overlaid(clone, "eight", {"shards": 8})
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    many = jobs(clone, "--configfile", eight)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = sum(after[:2]) - sum(before[:2])  # of the processor: this machine does other things
+    print(
+        f"{sum(many.values())} jobs planned in {seconds:.1f} s; with one shard {sum(one.values())}"
+    )
+    assert seconds <= 30
+    assert one.keys() == many.keys()
+    sharded = {name for name in one if many[name] != one[name]}
+    assert {"caption_pictures", "record_two_stage", "record_concepts", "record_domains"} <= sharded
+    assert all(many[name] == 8 * one[name] for name in sharded)
+    assert sum(many.values()) < 400
+    # Every checkpoint, and what it is made of, once; the larger LLaVA-NeXT is for `all`.
+    assert (many["convert_checkpoint"], many["fetch_original"]) == (6, 9)
+
+
+def test_the_preset_is_those_of_the_papers_together():
+    together = PRESETS["paper"]
+    for name, paper in (("two_stage", "two_stage"), ("pan", "pan"), ("mmneuron", "mmneuron")):
+        assert together[name] == PRESETS[f"{paper}_paper"][name]
+    assert together["metrics"] == PRESETS["pan_paper"]["metrics"]
+    for key in ("dtype", "batch_size", "noise_batch_size"):
+        alone = [
+            PRESETS[f"{paper}_paper"]["compute"].get(key) for paper in ("two_stage", "mmneuron")
+        ]
+        smallest = min(value for value in alone if value)
+        assert together["compute"][key] == smallest
+
+
+def test_a_checkpoint_that_was_placed_is_never_made_again(clone):
+    placed = clone / "resources/models/mplug-owl2-llama2-7b"
+    placed.mkdir(parents=True)
+    (placed / "config.json").write_text("{}")
+    (placed / "pytorch_model.bin").write_bytes(b"mine")
+    preset = ["--configfile", "presets/pan_paper.yaml"]
+    tokens = "results/pan-paper/models/mplug-owl2-llama2-7b/neuron_tokens.parquet"
+    assert jobs(clone, tokens, *preset) == {"decode_neurons": 1}
+
+
+def test_the_rules_fetch_and_convert(tmp_path):
+    """The rules on a tiny mPLUG-Owl2 in its published layout, of a hub on this machine."""
+    import torch
+    from hub_server import COMMIT, Hub, serving
+    from test_checkpoints_convert import tiny_owl
+
+    from mmneurons.models.mplug_owl2 import MPlugOwl2
+
+    folder = copy_repository(tmp_path / "clone")
+    originals, _, _ = tiny_owl(tmp_path)
+    files = {path.name: path.read_bytes() for path in originals["checkpoint"].iterdir()}
+    registry = folder / "resources/models.yaml"
+    rows = yaml.safe_load(registry.read_text("utf-8"))
+    (part,) = rows["mplug-owl2-llama2-7b"]["source"]["originals"].values()
+    part["revision"] = COMMIT
+    registry.write_text(yaml.safe_dump(rows, sort_keys=False))
+    made = folder / "resources/models/mplug-owl2-llama2-7b"
+    original = folder / "resources/originals/MAGAer13--mplug-owl2-llama2-7b"
+    with serving(Hub(repositories={part["repo"]: files})) as hub:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "snakemake",
+                "--cores",
+                "1",
+                f"{made.relative_to(folder)}/config.json",
+            ],
+            cwd=folder,
+            env=os.environ | {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    MPlugOwl2.load(made, "cpu", torch.float32).check({"language": 3 * 40, "vision": 2 * 32})
+    receipt = yaml.safe_load((made / "source.json").read_text())["originals"]["checkpoint"]
+    assert receipt["commit"] == COMMIT
+    assert receipt["files"].keys() == {path.name for path in original.iterdir()} - {"download.json"}
+    tokens = "results/pan-paper/models/mplug-owl2-llama2-7b/neuron_tokens.parquet"
+    preset = ["--configfile", "presets/pan_paper.yaml"]
+    shutil.rmtree(original)  # no longer needed, and never fetched again
+    assert jobs(folder, tokens, *preset) == {"decode_neurons": 1}
