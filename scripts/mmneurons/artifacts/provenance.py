@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -40,23 +42,39 @@ def code_digest(paths: list[Path]) -> str:
     """A digest of what the files do: comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
     for path in paths:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list) and body and _is_docstring(body[0]):
-                del body[0]
-        digest.update(f"{path.name}\n{ast.unparse(tree)}\n".encode())
+        digest.update(f"{path.name}\n{_module(path).text}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _imported_names(path: Path, package: str) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+class _Module(NamedTuple):
+    """What a module's file says: its text without comments and docstrings, and what it imports."""
+
+    text: str
+    imports: frozenset[str]
+
+
+def _module(path: Path) -> _Module:
+    """A file as it is now; read once, however many scripts import it."""
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _read(path: Path, modified: int) -> _Module:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports: set[str] = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            imports |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in names if name.split(".")[0] == package}
+            imports |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            del body[0]
+    return _Module(ast.unparse(tree), frozenset(imports))
+
+
+def _imported_names(path: Path, package: str) -> set[str]:
+    return {name for name in _module(path).imports if name.split(".")[0] == package}
 
 
 def _files(name: str, library: Path) -> list[Path]:
