@@ -4,6 +4,7 @@ import conftest
 import llava_next_world
 import numpy as np
 import pytest
+import qwen_world
 import test_instructblip
 import test_llava
 import test_mplug_owl2
@@ -17,7 +18,19 @@ from mmneurons.models.registry import ADAPTERS
 
 SIZES = [(40, 10), (32, 32), (20, 30), (17, 50), (16, 16)]
 # Where a family's prompt has the picture; InstructBLIP's begins with it without saying so.
-PLACES = {"minigpt4": "<ImageHere> ", "mplug_owl2": "<|image|>", "instructblip": ""}
+PLACES = {
+    "minigpt4": "<ImageHere> ",
+    "mplug_owl2": "<|image|>",
+    "instructblip": "",
+    "qwen2_5_vl": "<|image_pad|> ",
+}
+
+BUILDERS = {
+    "llava": test_llava,
+    "llava_next": llava_next_world,
+    "instructblip": test_instructblip,
+    "qwen2_5_vl": qwen_world,
+}
 
 
 def build(family, tokenizer):
@@ -27,9 +40,7 @@ def build(family, tokenizer):
     if family == "mplug_owl2":
         network, words = test_mplug_owl2.build_network(), test_llava.build_tokenizer()
         return MPlugOwl2(network, words, square_image_processor(16), "cpu")
-    return {"llava": test_llava, "llava_next": llava_next_world, "instructblip": test_instructblip}[
-        family
-    ].build()
+    return BUILDERS[family].build()
 
 
 @pytest.fixture(scope="module", params=ADAPTERS)
@@ -57,8 +68,7 @@ def test_a_picture_has_as_many_image_tokens_as_its_size_says(case, shown):
             assert model.n_tokens(prompt, picture.size) == encoded.mask.sum() == encoded.prompt_end
             assert encoded.image_mask.sum() == len(tokens)
             numbers.add(len(tokens))
-    # Only LLaVA-NeXT asks the size.
-    assert (len(numbers) > 1) == (model.family == "llava_next")
+    assert (len(numbers) > 1) == (model.family in ("llava_next", "qwen2_5_vl"))
 
 
 def test_image_tokens_stand_where_the_encoded_batch_says(case, shown):
@@ -70,7 +80,8 @@ def test_image_tokens_stand_where_the_encoded_batch_says(case, shown):
     encoded = model.encode(tokens, prompts, continuations)
     assert encoded.image.shape == (3, model.n_image_tokens((30, 20)))
     for row, prompt in enumerate(prompts):
-        assert torch.equal(encoded.embeds[row, encoded.image[row]], tokens[row])
+        both = torch.cat([encoded.embeds, encoded.columns], dim=2)
+        assert torch.equal(both[row, encoded.image[row]], tokens[row])
         before, after = model.segments(prompt)
         start = encoded.prompt_end - model.n_tokens(prompt, (30, 20))
         expected = range(start + len(before), encoded.prompt_end - len(after))

@@ -52,6 +52,7 @@ class Encoded:
 
     embeds: `batch x tokens x hidden`; mask: `batch x tokens`, 1 where there is a token;
     image_mask: `batch x tokens`, true at image tokens;
+    columns: `batch x tokens x token_columns`, what image tokens carry behind their embedding;
     prompt_end: position of the first continuation token; lengths: continuation tokens of each row;
     grid: rows and columns of the image tokens on the picture, None where they have no place on it.
     """
@@ -62,6 +63,7 @@ class Encoded:
     prompt_end: int
     lengths: tuple[int, ...]
     grid: tuple[int, int] | None
+    columns: torch.Tensor | None = None
 
     @property
     def image(self) -> torch.Tensor:
@@ -166,10 +168,27 @@ def _kept(length: int, scaled: int, cropped: int) -> tuple[int, int]:
     return start * length // scaled, -(-(start + cropped) * length // scaled)
 
 
+def stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
+    """One tensor where all have the same shape, else the list of them."""
+    same = len({tensor.shape for tensor in tensors}) == 1
+    return torch.stack(list(tensors)) if same else list(tensors)
+
+
+def overlap(n: int, parts: int) -> torch.Tensor:
+    """Shares of `n` equal stretches of a line that lie in each of `parts`: `n x parts`."""
+    edges = torch.arange(n + 1, dtype=torch.float64) / n
+    cuts = torch.arange(parts + 1, dtype=torch.float64) / parts
+    low = torch.maximum(edges[:-1, None], cuts[None, :-1])
+    high = torch.minimum(edges[1:, None], cuts[None, 1:])
+    return ((high - low).clamp(min=0) * n).float()
+
+
 class MultimodalModel(ABC):
     """One family's answers. Nothing outside an adapter knows how a family is built."""
 
     family: str
+    token_columns: int = 0
+    """Columns of an image token behind its embedding, for what a decoder has to know besides."""
 
     def __init__(self, network: nn.Module, tokenizer, device: str | torch.device):
         # The weights never change by a gradient here; without this, every backward pass would
@@ -195,9 +214,10 @@ class MultimodalModel(ABC):
     ) -> torch.Tensor | list[torch.Tensor]:
         """Pixels to image tokens `batch x image tokens x hidden`, differentiable.
 
-        A list of `image tokens x hidden` from a family with more tokens for some pictures than for
-        others. prompt: the filled prompt, one for all pictures or one a picture; only families
-        whose image tokens depend on the text read it.
+        A list of `image tokens x hidden` where some pictures have more of them than others
+        (`stacked`). Behind `hidden` come the family's `token_columns`. prompt: the filled prompt,
+        one for all pictures or one a picture; only families whose image tokens depend on the text
+        read it.
         """
 
     @abstractmethod
@@ -229,10 +249,11 @@ class MultimodalModel(ABC):
 
     def patch_weights(
         self, pictures: Sequence[Image.Image], prompt: str | Sequence[str] = ""
-    ) -> torch.Tensor | None:
+    ) -> torch.Tensor | list[torch.Tensor] | None:
         """How much of each patch an image token reads: `batch x image tokens x patches`.
 
-        None where image tokens are themselves the patches. A family whose image tokens are queries
+        A list where pictures have different numbers of image tokens. None where image tokens are
+        themselves the patches. A family whose image tokens are queries
         answers with its cross-attention, each row adding up to 1 (0 for a token that reads none).
         """
         return None
@@ -286,8 +307,9 @@ class MultimodalModel(ABC):
         """To which row of a batch each position of a module's activations belongs.
 
         `rows x positions`, -1 for padding, or `rows` where all positions of a row are its
-        picture's. encoded: needed for the language model only; sizes: (width, height) of each
-        picture; prompts: filled, one a picture.
+        picture's; of a module without rows, which sees the positions of all pictures one after the
+        other, each position is a row. encoded: needed for the language model only; sizes: (width,
+        height) of each picture; prompts: filled, one a picture.
         """
         rows = torch.arange(len(sizes), device=self.device)
         if module == "language":
@@ -295,7 +317,10 @@ class MultimodalModel(ABC):
         return rows
 
     def decoder_inputs(self, encoded: Encoded) -> dict[str, torch.Tensor]:
-        """What the decoder of this family has to be given besides embeddings and mask."""
+        """What the decoder of this family has to be given besides embeddings and mask.
+
+        `position_ids` among them replace `encoded.position_ids`.
+        """
         return {}
 
     def inert_layers(self, module: Module, positions: Positions) -> frozenset[int]:
@@ -327,7 +352,7 @@ class MultimodalModel(ABC):
         image_tokens: from `embed_pictures`, `image tokens x hidden` a row;
         prompt: one for all rows or one a row; continuations: token ids, one list a row.
         """
-        batch, hidden = len(image_tokens), image_tokens[0].shape[-1]
+        batch, hidden = len(image_tokens), image_tokens[0].shape[-1] - self.token_columns
         prompts = [prompt] * batch if isinstance(prompt, str) else list(prompt)
         continuations = [[]] * batch if continuations is None else continuations
         if not len(prompts) == len(continuations) == batch:
@@ -343,6 +368,7 @@ class MultimodalModel(ABC):
         embeds = image_tokens[0].new_zeros(batch, prompt_end + tail, hidden)
         mask = torch.zeros(batch, prompt_end + tail, dtype=torch.long, device=self.device)
         image_mask = torch.zeros_like(mask, dtype=torch.bool)
+        columns = image_tokens[0].new_zeros(*mask.shape, self.token_columns)
         for row, (before, after) in enumerate(segments):
             start = prompt_end - ends[row]
             image_start = start + len(before)
@@ -351,7 +377,8 @@ class MultimodalModel(ABC):
             text = torch.tensor([*before, *after, *continuations[row]], device=self.device)
             words = table(text)
             embeds[row, start:image_start] = words[: len(before)]
-            embeds[row, image_start:image_end] = image_tokens[row]
+            embeds[row, image_start:image_end] = image_tokens[row][:, :hidden]
+            columns[row, image_start:image_end] = image_tokens[row][:, hidden:]
             embeds[row, image_end:end] = words[len(before) :]
             mask[row, start:end] = 1
             image_mask[row, image_start:image_end] = True
@@ -362,16 +389,14 @@ class MultimodalModel(ABC):
             prompt_end=prompt_end,
             lengths=tuple(map(len, continuations)),
             grid=self.grid(),
+            columns=columns,
         )
 
     def final_states(self, encoded: Encoded) -> torch.Tensor:
         """Hidden states after the final norm: `batch x tokens x hidden`."""
+        inputs = {"position_ids": encoded.position_ids} | self.decoder_inputs(encoded)
         return self.decoder.model(
-            inputs_embeds=encoded.embeds,
-            attention_mask=encoded.mask,
-            position_ids=encoded.position_ids,
-            use_cache=False,
-            **self.decoder_inputs(encoded),
+            inputs_embeds=encoded.embeds, attention_mask=encoded.mask, use_cache=False, **inputs
         ).last_hidden_state
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:

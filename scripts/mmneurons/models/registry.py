@@ -17,6 +17,7 @@ ADAPTERS = {
     "llava": ("mmneurons.models.llava", "Llava"),
     "llava_next": ("mmneurons.models.llava_next", "LlavaNext"),
     "instructblip": ("mmneurons.models.instructblip", "InstructBlip"),
+    "qwen2_5_vl": ("mmneurons.models.qwen2_5_vl", "Qwen25VL"),
     "mplug_owl2": ("mmneurons.models.mplug_owl2", "MPlugOwl2"),
 }
 
