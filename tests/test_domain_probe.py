@@ -228,8 +228,8 @@ def test_lens_is_the_unembedding_of_every_layers_states(case):
     states = model.decoder.model(
         inputs_embeds=encoded.embeds,
         attention_mask=encoded.mask,
-        position_ids=encoded.position_ids,
         output_hidden_states=True,
+        **({"position_ids": encoded.position_ids} | model.decoder_inputs(encoded)),
     ).hidden_states
     assert len(states) == len(reading.entropy) == len(model.sites("language")) + 1
     norm, head = model.final_norm(), model.unembedding()
