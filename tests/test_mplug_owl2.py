@@ -89,8 +89,7 @@ def build_network():
     return network
 
 
-@pytest.fixture(scope="module")
-def owl_tokenizer():
+def build_tokenizer():
     words = Tokenizer(models.WordLevel(IDS, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -101,6 +100,11 @@ def owl_tokenizer():
         pad_token="<pad>",
         clean_up_tokenization_spaces=False,
     )
+
+
+@pytest.fixture(scope="module")
+def owl_tokenizer():
+    return build_tokenizer()
 
 
 @pytest.fixture(scope="module")
