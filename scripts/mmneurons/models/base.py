@@ -486,7 +486,9 @@ class MultimodalModel(ABC):
         rows = site.output_rows().float()
         probe = torch.linspace(-1, 1, site.n_units, device=rows.device)
         passing = probe.to(self.dtype)
-        bias = 0 if site.output.bias is None else site.output.bias.float()
+        # A bias of the language model would be a part of the output that belongs to no neuron.
+        known = site.module != "language" and site.output.bias is not None
+        bias = site.output.bias.float() if known else 0
         by_rows = (passing.float()[:, None] * rows).sum(dim=0) + bias
         direct = site.output(passing[None, None])[0, 0].float()
         error = (by_rows - direct).abs().max() / (1 + direct.abs().max())
