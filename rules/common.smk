@@ -174,7 +174,9 @@ def model_row(wildcards):
 
 def compute(*keys):
     """Settings of `compute` that a job uses; others do not make it run again."""
-    return {key: config["compute"][key] for key in ("device", "dtype", "threads", *keys)}
+    settings = config["compute"]
+    loading = {key: settings[key] for key in ("device", "dtype", "device_map", "quantization")}
+    return {"loading": loading} | {key: settings[key] for key in ("threads", *keys)}
 
 
 def model_noise(wildcards):

@@ -21,7 +21,7 @@ log_to(snakemake.log[0])
 p, files = snakemake.params, snakemake.input
 torch.set_num_threads(p.compute["threads"])
 entry = ModelEntry.from_row(snakemake.wildcards.model, p.model)
-model = load_model(entry, p.compute["device"], p.compute["dtype"])
+model = load_model(entry, **p.compute["loading"])
 concepts = read_table(files.concepts).query("variant == 'plain'")
 chosen = whole_pictures(concepts, p.noise["samples"], p.seed)
 samples = chosen.iloc[int(snakemake.wildcards.shard) :: p.shards]

@@ -13,7 +13,7 @@ log_to(snakemake.log[0])
 p = snakemake.params
 torch.set_num_threads(p.compute["threads"])
 entry = ModelEntry.from_row(snakemake.wildcards.model, p.model)
-model = load_model(entry, p.compute["device"], p.compute["dtype"])
+model = load_model(entry, **p.compute["loading"])
 facts = {"model": entry.name, "revision": entry.revision, "label": entry.label}
 tokens = neuron_tokens(model, k=10, progress=partial(progress, description="decode"))
 write_table(tokens, snakemake.output.tokens, facts)

@@ -23,7 +23,7 @@ log_to(snakemake.log[0])
 p, files = snakemake.params, snakemake.input
 torch.set_num_threads(p.compute["threads"])
 entry = ModelEntry.from_row(snakemake.wildcards.model, p.model)
-model = load_model(entry, p.compute["device"], p.compute["dtype"])
+model = load_model(entry, **p.compute["loading"])
 concepts, captions = read_table(files.concepts), read_table(files.captions)
 plain = captions.query("variant == 'plain'").set_index("picture_id")["caption"]
 paths = read_table(files.pictures).set_index("picture_id")["file"]

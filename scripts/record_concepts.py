@@ -11,6 +11,7 @@ from mmneurons.artifacts.tensors import write_tensors
 from mmneurons.console import log_to, progress
 from mmneurons.datasets.nouns import concepts_of, load_tagger
 from mmneurons.models.captions import fill_prompt, shard_of
+from mmneurons.models.loading import number_format
 from mmneurons.models.registry import ModelEntry, load_model
 from mmneurons.probe.contribution import PanSettings, record_pictures
 
@@ -18,7 +19,7 @@ log_to(snakemake.log[0])
 p = snakemake.params
 torch.set_num_threads(p.compute["threads"])
 entry = ModelEntry.from_row(snakemake.wildcards.model, p.model)
-model = load_model(entry, p.compute["device"], p.compute["dtype"])
+model = load_model(entry, **p.compute["loading"])
 table = read_table(snakemake.input.pictures)
 pictures = [(row.picture_id, Path(p.root) / row.file) for row in table.itertuples()]
 batches = shard_of(pictures, p.compute["batch_size"], int(snakemake.wildcards.shard), p.shards)
@@ -30,7 +31,11 @@ record = record_pictures(model, p.prompt, progress(batches, description="record"
 
 facts = read_facts(snakemake.input.pictures) | record.facts
 facts |= {"model": entry.name, "revision": entry.revision, "label": entry.label}
-facts |= {"dtype": p.compute["dtype"], "prompt": fill_prompt(p.prompt), "tagger": p.tagger}
+facts |= {
+    "dtype": number_format(p.compute["loading"]),
+    "prompt": fill_prompt(p.prompt),
+    "tagger": p.tagger,
+}
 facts |= {"versions": versions("torch", "transformers")}
 folder = Path(snakemake.output.folder)
 write_tensors(record.maps, folder / "record/pan_maps.safetensors", facts)

@@ -13,6 +13,7 @@ from mmneurons.console import log_to, progress
 from mmneurons.datasets.pictures import read_question_picture
 from mmneurons.datasets.tables import EXCLUSION_COLUMNS
 from mmneurons.models.captions import shard_of
+from mmneurons.models.loading import number_format
 from mmneurons.models.questions import question_prompt
 from mmneurons.models.registry import ModelEntry, load_model
 from mmneurons.probe.budget import within_budget
@@ -28,7 +29,7 @@ log_to(snakemake.log[0])
 p, output, shard = snakemake.params, snakemake.output, int(snakemake.wildcards.shard)
 torch.set_num_threads(p.compute["threads"])
 entry = ModelEntry.from_row(snakemake.wildcards.model, p.model)
-model = load_model(entry, p.compute["device"], p.compute["dtype"])
+model = load_model(entry, **p.compute["loading"])
 questions = read_table(snakemake.input.questions)
 
 
@@ -59,7 +60,7 @@ inert = {module: sorted(model.inert_layers(module, "last")) for module in counte
 facts = read_facts(snakemake.input.questions) | {"groups": groups, "budget": budget}
 facts |= {"model": entry.name, "revision": entry.revision, "label": entry.label}
 facts |= {
-    "dtype": p.compute["dtype"],
+    "dtype": number_format(p.compute["loading"]),
     "inert": inert,
     "versions": versions("torch", "transformers"),
 }

@@ -17,7 +17,7 @@ log_to(snakemake.log[0])
 p = snakemake.params
 torch.set_num_threads(p.compute["threads"])
 entry = ModelEntry.from_row(snakemake.wildcards.model, p.model)
-model = load_model(entry, p.compute["device"], p.compute["dtype"])
+model = load_model(entry, **p.compute["loading"])
 samples = read_table(snakemake.input.valid).query("role == 'evaluation'")
 samples = samples.groupby("group", sort=False).head(p.pictures)
 maps = [

@@ -18,7 +18,7 @@ log_to(snakemake.log[0])
 p = snakemake.params
 torch.set_num_threads(p.compute["threads"])
 entry = ModelEntry.from_row(snakemake.wildcards.model, p.model)
-model = load_model(entry, p.compute["device"], p.compute["dtype"])
+model = load_model(entry, **p.compute["loading"])
 valid = read_table(snakemake.input.valid)
 groups = list(valid["group"].unique())[int(snakemake.wildcards.shard) :: p.shards]
 

@@ -27,7 +27,7 @@ log_to(snakemake.log[0])
 p, files = snakemake.params, snakemake.input
 torch.set_num_threads(p.compute["threads"])
 entry = ModelEntry.from_row(snakemake.wildcards.model, p.model)
-model = load_model(entry, p.compute["device"], p.compute["dtype"])
+model = load_model(entry, **p.compute["loading"])
 questions = read_table(files.questions).query("part == 'evaluate'")
 neurons = read_table(files.neurons)
 layers = ActivationCounter(model).layers

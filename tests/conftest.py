@@ -21,8 +21,7 @@ VOCABULARY = [*SPECIAL, *dict.fromkeys(f"{PROMPT_WORDS} {OTHER_WORDS}".split())]
 IDS = {word: place for place, word in enumerate(VOCABULARY)}
 
 
-@pytest.fixture(scope="session")
-def tokenizer():
+def build_tokenizer():
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -36,6 +35,11 @@ def tokenizer():
         pad_token="<pad>",
         clean_up_tokenization_spaces=False,
     )
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return build_tokenizer()
 
 
 def build_network(seed, image_size=32, patch_size=4):

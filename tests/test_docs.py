@@ -1011,7 +1011,8 @@ def domains(tmp_path_factory):
     prompts = registry("prompts")["llava_next.question"]
     model = {"family": "llava_next", "path": str(root / "model"), "revision": "", "label": "tiny"}
     case = {"domain": "medical", "image": 1, "text": -1}
-    compute = {"device": "cpu", "dtype": "float32", "threads": 1, "batch_size": 2}
+    loading = {"device": "cpu", "dtype": "float32"}
+    compute = {"loading": loading, "threads": 1, "batch_size": 2}
     shared = {
         "model": model,
         "compute": compute | {"noise_batch_size": 8},

@@ -34,6 +34,7 @@ IMPORTED_BY = {
     "opencv-python-headless": "grad-cam",
     "safetensors": "transformers",
     "scikit-learn": "grad-cam",
+    "accelerate": "transformers",
     "sentencepiece": "bleurt-pytorch",
     "tabulate": "pandas",
     "tokenizers": "transformers",

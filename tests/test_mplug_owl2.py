@@ -85,8 +85,7 @@ def build_network():
     return network
 
 
-@pytest.fixture(scope="module")
-def owl_tokenizer():
+def build_tokenizer():
     words = Tokenizer(models.WordLevel(IDS, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -97,6 +96,11 @@ def owl_tokenizer():
         pad_token="<pad>",
         clean_up_tokenization_spaces=False,
     )
+
+
+@pytest.fixture(scope="module")
+def owl_tokenizer():
+    return build_tokenizer()
 
 
 @pytest.fixture(scope="module")

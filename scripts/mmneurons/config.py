@@ -71,6 +71,7 @@ def check_config(config: Mapping, root: Path) -> None:
     validate(config, read_yaml(resources / "schemas" / "config.schema.yaml"))
     registries = {name: read_yaml(resources / f"{name}.yaml") for name in REGISTRIES}
     problems = [
+        *_loading(config["compute"]),
         *_unknown_names(config, registries),
         *_unknown_objects(config, registries["datasets"], root),
         *_too_few_pictures(config["two_stage"]),
@@ -113,6 +114,11 @@ def check_choice(value: str, valid: Iterable[str], what: str) -> None:
     problems = list(_wrong_choice(value, valid, what))
     if problems:
         raise ConfigError(problems)
+
+
+def _loading(compute: Mapping) -> Iterator[str]:
+    if compute["quantization"] and compute["dtype"] == "float32":
+        yield "compute.quantization: needs compute.dtype float16 or bfloat16, not float32"
 
 
 def _unknown_names(config: Mapping, registries: Mapping[str, Mapping]) -> Iterator[str]:

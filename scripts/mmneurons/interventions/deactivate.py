@@ -37,12 +37,11 @@ def deactivated(
             raise ValueError(f"{model.family} has no layer {place[1]} of module {place[0]}")
         off[place] = torch.zeros(len(neurons), sites[place].n_units, dtype=torch.bool)
         off[place][own["row"].tolist(), own["unit"].tolist()] = True
-        off[place] = off[place].to(model.device)
 
     def silence(site: FfnSite, activations: torch.Tensor) -> torch.Tensor:
-        silent = off[site.module, site.layer]
+        silent = off[site.module, site.layer].to(activations.device)
         if owners and site.module in owners:
-            silent = silent[owners[site.module]]
+            silent = silent[owners[site.module].to(activations.device)]
         elif len(silent) > 1:
             silent = silent.repeat_interleave(len(activations) // len(silent), dim=0)
         return activations.masked_fill(silent[:, None], 0)

@@ -127,7 +127,7 @@ def token_edit(
     """
     if source == target:
         raise ValueError(f"source and target are the same token, {source}: there is no edit")
-    v0, v1 = model.unembedding()[[source, target]].float()
+    v0, v1 = model.unembedding()[[source, target]].float().to(model.device)
     gradient = activations.to(v0)[:, None] * (v0 - v1)
     if not gradient.isfinite().all():
         raise ValueError("activations of the edited neurons are not finite")

@@ -47,20 +47,18 @@ def image_noise(
     """
     by_layer = _by_layer(neurons)
     sites = [ffn for ffn in model.sites("language") if ffn.layer in by_layer]
-    noise = noise.to(model.device)
-    rows = torch.arange(len(encoded.image), device=model.device)[:, None, None]
+    rows = torch.arange(len(encoded.image))[:, None, None]
     positions = encoded.image[:, None, :]
 
     def add(ffn: FfnSite, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.shape[1] < encoded.prompt_end:
             return tensor
         which, units = by_layer[ffn.layer]
-        units = torch.from_numpy(units).to(model.device)[None, :, None]
-        values = noise[:, torch.from_numpy(which).to(model.device)].to(tensor.dtype)
+        units = torch.from_numpy(units)[None, :, None]
+        where = tuple(index.to(tensor.device) for index in (rows, positions, units))
+        values = noise[:, torch.from_numpy(which)].to(tensor.device, tensor.dtype)
         noisy = tensor.clone()
-        noisy[rows, positions, units] = (
-            noisy[rows, positions, units] + values if mode == "add" else values
-        )
+        noisy[where] = noisy[where] + values if mode == "add" else values
         return noisy
 
     with replace(sites, site, add):

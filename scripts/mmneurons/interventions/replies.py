@@ -184,7 +184,7 @@ class _Bench:
             _Made(self.model.decode(ids).strip(), of_row[real], image[real])
             for ids, of_row, real, image in zip(
                 tokens,
-                states[0][:: self.decoding.rows],
+                states[0].to(self.model.device)[:: self.decoding.rows],
                 encoded.mask > 0,
                 encoded.image_mask,
                 strict=True,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
 from torch import nn
 
-from mmneurons.models.base import MultimodalModel
+from mmneurons.models.base import FfnSite, MultimodalModel
+from mmneurons.models.loading import LoadingError, is_quantised
 
 
 @contextmanager
@@ -28,8 +29,8 @@ def changed_rows(
     rows = [output_row(model, layer, unit) for layer, unit in neurons.tolist()]
     before = [row.clone() for row in rows]
     try:
-        for row, change in zip(rows, delta.to(model.device), strict=True):
-            row.copy_(row + change)
+        for row, change in zip(rows, delta, strict=True):
+            row.copy_(row + change.to(row.device))
         yield
     finally:
         for row, values in zip(rows, before, strict=True):
@@ -50,8 +51,8 @@ def changed_rows_each(
         raise ValueError(f"neurons for {len(neurons)} rows of a batch, changes for {len(deltas)}")
     for own, delta in zip(neurons, deltas, strict=True):
         _check(model, own, delta)
-    deltas = deltas.to(model.device)
-    layers, units = torch.from_numpy(neurons).to(model.device).long().unbind(dim=-1)
+    layers, units = torch.from_numpy(neurons).long().unbind(dim=-1)
+    deltas = deltas.cpu()
     with ExitStack() as stack:
         for site in model.sites("language"):
             here = layers == site.layer
@@ -62,8 +63,13 @@ def changed_rows_each(
 
 
 def output_row(model: MultimodalModel, layer: int, unit: int) -> torch.Tensor:
-    """A neuron's row of W_out, `hidden`: a view, so that writing to it changes the model."""
-    return model.sites("language")[layer].output.weight.detach()[:, unit]
+    """A neuron's row of W_out, `hidden`: a view, so that writing to it changes the model.
+
+    Raises LoadingError where weights are in 8 bits, to which nothing can be added.
+    """
+    sites = model.sites("language")
+    _refuse_quantised(sites)
+    return sites[layer].output.weight.detach()[:, unit]
 
 
 def _addition(units: torch.Tensor, deltas: torch.Tensor):
@@ -71,14 +77,16 @@ def _addition(units: torch.Tensor, deltas: torch.Tensor):
 
     def add(_module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
         passing = args[0]
-        chosen = passing.gather(2, units[:, None].expand(-1, passing.shape[1], -1))
-        return output + chosen @ deltas.to(chosen.dtype)
+        places = units.to(passing.device)[:, None].expand(-1, passing.shape[1], -1)
+        chosen = passing.gather(2, places)
+        return output + chosen @ deltas.to(chosen.device, chosen.dtype)
 
     return add
 
 
 def _check(model: MultimodalModel, neurons: np.ndarray, delta: torch.Tensor) -> None:
     sites = model.sites("language")
+    _refuse_quantised(sites)
     hidden = model.unembedding().shape[1]
     if delta.shape != (len(neurons), hidden):
         raise ValueError(
@@ -91,3 +99,11 @@ def _check(model: MultimodalModel, neurons: np.ndarray, delta: torch.Tensor) -> 
             raise ValueError(f"the model has no neuron language/L{layer}.U{unit}")
     if len(np.unique(neurons, axis=0)) < len(neurons):
         raise ValueError("a neuron is given twice")
+
+
+def _refuse_quantised(sites: Sequence[FfnSite]) -> None:
+    if any(is_quantised(site.output) for site in sites):
+        raise LoadingError(
+            "output rows in 8 bits cannot be changed: edits and noise on weights need a model "
+            "without compute.quantization"
+        )

@@ -14,9 +14,11 @@ def token_projection(
     """Columns (W_out W_u)[:, t] for the given tokens only: `units x tokens`, float32.
 
     output_rows: `units x hidden`; unembedding: `vocabulary x hidden`. No final norm, as in the
-    paper and its code. The whole `units x vocabulary` matrix is never formed.
+    paper and its code. The whole `units x vocabulary` matrix is never formed. The three may be on
+    different devices; the result is on that of the rows.
     """
-    return output_rows.float() @ unembedding[tokens].float().T
+    columns = unembedding[tokens.to(unembedding.device)].float().T
+    return output_rows.float() @ columns.to(output_rows.device)
 
 
 def contribution(activation: torch.Tensor, projection: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,28 @@ def pick_device(wanted: str) -> str:
     torch.cuda.set_device(gpu.index)  # for what torch makes without being told where
     log.info("This job's GPU is cuda:%d of %d visible (%s)", gpu.index, len(gpus), gpu.uuid)
     return f"cuda:{gpu.index}"
+
+
+def claim_gpus(wanted: Collection[int] | None = None) -> list[int]:
+    """Hold several GPUs until this process ends, for a model that is spread over them.
+
+    wanted: CUDA's numbers; None: every visible GPU. Returns the numbers, none where there is no
+    GPU and none is named. Raises NoDeviceError where one is missing or other jobs hold one.
+    """
+    gpus = {gpu.index: gpu for gpu in visible_gpus()}
+    numbers = sorted(gpus if wanted is None else wanted)
+    missing = [number for number in numbers if number not in gpus]
+    if missing:
+        raise NoDeviceError(
+            f"there is no GPU {missing[0]}: torch sees {len(gpus)} "
+            f"(CUDA_VISIBLE_DEVICES {_visible_devices()})"
+        )
+    if any(not claim(gpus[number].uuid) for number in numbers):
+        raise NoDeviceError(
+            "other jobs of this workflow hold some of the GPUs that this one's model is spread "
+            "over: start snakemake with --resources gpu=1, and one snakemake at a time"
+        )
+    return numbers
 
 
 def visible_gpus() -> list[Gpu]:

@@ -43,6 +43,7 @@ class InstructBlip(MultimodalModel):
     """Query tokens that read the picture and the prompt, then BOS and the prompt."""
 
     family = "instructblip"
+    kept_precise = ("vision_model", "qformer", "language_projection", "lm_head")
     network: InstructBlipForConditionalGeneration
 
     def __init__(
@@ -59,7 +60,9 @@ class InstructBlip(MultimodalModel):
         self._read: tuple[tuple[str, ...], torch.Tensor, torch.Tensor] | None = None
 
     @classmethod
-    def load(cls, path: Path, device: str | torch.device, dtype: torch.dtype) -> InstructBlip:
+    def load(
+        cls, path: Path, device: str | torch.device, dtype: torch.dtype, **placement
+    ) -> InstructBlip:
         """Load what `save` wrote, or a checkpoint made for transformers.
 
         Raises ModelCheckError where the decoder is no Llama (a `text_config` without `model_type`
@@ -72,7 +75,7 @@ class InstructBlip(MultimodalModel):
                 f"text_config in {path} has to say its model_type"
             )
         network, loading = InstructBlipForConditionalGeneration.from_pretrained(
-            path, config=config, dtype=dtype, output_loading_info=True
+            path, config=config, dtype=dtype, output_loading_info=True, **placement
         )
         check_weights(loading, path, cls.family)
         return cls(
@@ -92,11 +95,6 @@ class InstructBlip(MultimodalModel):
             self.qformer_tokenizer,
             num_query_tokens=self.network.config.num_query_tokens,
         ).save_pretrained(folder)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Number format of the decoder; transformers keeps the query tokens in float32."""
-        return self.unembedding().dtype
 
     @property
     def decoder(self) -> nn.Module:
@@ -156,7 +154,8 @@ class InstructBlip(MultimodalModel):
         pixels = self.preprocess(pictures).to(self.device, self.dtype)
         with _cross_attention(self.network.qformer) as probabilities:
             self.embed_pixels(pixels, prompt)
-        mean = torch.stack(probabilities).float().mean(dim=(0, 2))[..., 1:]
+        layers = torch.stack([layer.to(self.device) for layer in probabilities])
+        mean = layers.float().mean(dim=(0, 2))[..., 1:]
         return mean / mean.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(mean.dtype).tiny)
 
     def sites(self, module: Module = "language") -> list[FfnSite]:

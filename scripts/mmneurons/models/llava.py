@@ -81,6 +81,7 @@ class Llava(MultimodalModel):
     """One image token a patch, in the place of `<image>` in the prompt."""
 
     family = "llava"
+    kept_precise = ("vision_tower", "multi_modal_projector", "lm_head")
     network: LlavaNetwork
     network_class: type[PreTrainedModel] = LlavaNetwork
     image_processor_class: type = CLIPImageProcessorPil
@@ -99,14 +100,14 @@ class Llava(MultimodalModel):
         self._decoder = _decoder_of(self.network)
 
     @classmethod
-    def load(cls, path: Path, device: str | torch.device, dtype: torch.dtype) -> Self:
+    def load(cls, path: Path, device: str | torch.device, dtype: torch.dtype, **placement) -> Self:
         """Load what `save` wrote, or a checkpoint made for transformers.
 
         Raises ModelCheckError where the configuration describes another kind of model, or where
         the directory lacks weights that it asks for, such as those of the other kind of projector.
         """
         network, loading = cls.network_class.from_pretrained(
-            path, dtype=dtype, output_loading_info=True
+            path, dtype=dtype, output_loading_info=True, **placement
         )
         check_weights(loading, path, cls.family)
         processor = cls.image_processor_class.from_pretrained(path)

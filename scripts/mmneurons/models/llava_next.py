@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.image_processing_utils import select_best_resolution
 
-from mmneurons.models.base import Box, Encoded, Module
+from mmneurons.models.base import Box, Encoded, Module, overlap, stacked
 from mmneurons.models.llava import Llava
 
 
@@ -48,6 +48,11 @@ class Tiles:
     def to(self, device: torch.device, dtype: torch.dtype) -> Tiles:
         """The same pictures elsewhere; sizes stay whole numbers."""
         return Tiles(self.pixels.to(device, dtype), self.sizes.to(device))
+
+    def requires_grad_(self, required: bool = True) -> Tiles:
+        """Ask for the gradient by the pixels, in place."""
+        self.pixels.requires_grad_(required)
+        return self
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,11 @@ class LlavaNext(Llava):
         inputs = self.image_processor(images=list(pictures), return_tensors="pt")
         return Tiles(inputs.pixel_values, inputs.image_sizes)
 
-    def embed_pixels(self, pixels: Tiles, prompt: str | Sequence[str] = "") -> list[torch.Tensor]:
-        """Image tokens of each picture, `image tokens x hidden`."""
+    def embed_pixels(
+        self, pixels: Tiles, prompt: str | Sequence[str] = ""
+    ) -> torch.Tensor | list[torch.Tensor]:
         found = self.network.get_image_features(pixels.pixels, image_sizes=pixels.sizes)
-        return list(found.pooler_output)
+        return stacked(found.pooler_output)
 
     def seen_box(self, size: tuple[int, int]) -> Box:
         """All of the picture: it is squeezed or padded, never cut."""
@@ -116,13 +122,13 @@ class LlavaNext(Llava):
 
     def patch_weights(
         self, pictures: Sequence[Image.Image], prompt: str | Sequence[str] = ""
-    ) -> list[torch.Tensor]:
-        """How much of each patch of the squeezed whole a token covers, one tensor a picture.
+    ) -> torch.Tensor | list[torch.Tensor]:
+        """How much of each patch of the squeezed whole a token covers.
 
-        `image tokens x patches`: tokens of the whole cover their own patch, those of tiles the
-        patches that they overlap, by area; newlines none.
+        Tokens of the whole cover their own patch, those of tiles the patches that they overlap, by
+        area; newlines none.
         """
-        return [self._cover(self.layout(picture.size)) for picture in pictures]
+        return stacked([self._cover(self.layout(picture.size)) for picture in pictures])
 
     def layout(self, size: tuple[int, int]) -> TileLayout:
         """Tiles and image tokens of a picture; size: (width, height) in pixels."""
@@ -151,7 +157,7 @@ class LlavaNext(Llava):
         return vision.image_size // vision.patch_size
 
     def _cover(self, layout: TileLayout) -> torch.Tensor:
-        down, across = (_overlap(n, layout.base) for n in (layout.rows, layout.cols))
+        down, across = (overlap(n, layout.base) for n in (layout.rows, layout.cols))
         cells = torch.einsum("rp,cq->rcpq", down, across).flatten(2)
         newline = cells.new_zeros(layout.rows, 1, layout.base**2)
         tiles = torch.cat([cells, newline], dim=1).flatten(0, 1)
@@ -176,12 +182,3 @@ def tile_layout(
     else:
         cols -= (cols - int(round(width * rows / height, 7))) // 2 * 2
     return TileLayout((down, across), rows, cols, side)
-
-
-def _overlap(n: int, parts: int) -> torch.Tensor:
-    """Shares of `n` equal stretches of a line that lie in each of `parts`: `n x parts`."""
-    edges = torch.arange(n + 1, dtype=torch.float64) / n
-    cuts = torch.arange(parts + 1, dtype=torch.float64) / parts
-    low = torch.maximum(edges[:-1, None], cuts[None, :-1])
-    high = torch.minimum(edges[1:, None], cuts[None, 1:])
-    return ((high - low).clamp(min=0) * n).float()

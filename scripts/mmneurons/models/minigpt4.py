@@ -24,11 +24,14 @@ class MiniGPT4(MultimodalModel):
     """EVA ViT, four neighbouring patches a token, linear projection, Llama-2 decoder."""
 
     family = "minigpt4"
+    kept_precise = ("visual_encoder", "ln_vision", "llama_proj", "lm_head")
     network: MiniGPT4ForConditionalGeneration
 
     @classmethod
-    def load(cls, path: Path, device: str | torch.device, dtype: torch.dtype) -> MiniGPT4:
-        network = MiniGPT4ForConditionalGeneration.from_pretrained(path, dtype=dtype)
+    def load(
+        cls, path: Path, device: str | torch.device, dtype: torch.dtype, **placement
+    ) -> MiniGPT4:
+        network = MiniGPT4ForConditionalGeneration.from_pretrained(path, dtype=dtype, **placement)
         return cls(network, AutoTokenizer.from_pretrained(path), device)
 
     @property

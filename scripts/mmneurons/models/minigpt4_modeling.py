@@ -162,6 +162,10 @@ class MiniGPT4ForConditionalGeneration(PreTrainedModel):
         self.llama_model = LlamaForCausalLM(text)
         self.post_init()
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The decoder's, which transformers does not find by itself."""
+        return self.llama_model.get_input_embeddings()
+
     def embed_pictures(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """`[batch, 3, size, size]` to image tokens `[batch, patches / 4, text hidden]`.
 

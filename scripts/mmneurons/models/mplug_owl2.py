@@ -46,6 +46,7 @@ class MPlugOwl2(MultimodalModel):
     """Query tokens and an end token in the place of `<|image|>`."""
 
     family = "mplug_owl2"
+    kept_precise = ("vision_model", "visual_abstractor", "lm_head")
     network: MPlugOwl2ForCausalLM
 
     def __init__(
@@ -59,13 +60,15 @@ class MPlugOwl2(MultimodalModel):
         self.image_processor = image_processor
 
     @classmethod
-    def load(cls, path: Path, device: str | torch.device, dtype: torch.dtype) -> MPlugOwl2:
+    def load(
+        cls, path: Path, device: str | torch.device, dtype: torch.dtype, **placement
+    ) -> MPlugOwl2:
         """Load what `save` wrote, or the released directory.
 
         Raises ModelCheckError where the directory lacks weights that the configuration asks for.
         """
         network, loading = MPlugOwl2ForCausalLM.from_pretrained(
-            path, dtype=dtype, output_loading_info=True
+            path, dtype=dtype, output_loading_info=True, **placement
         )
         check_weights(loading, path, cls.family)
         tokenizer = AutoTokenizer.from_pretrained(path)
@@ -135,7 +138,8 @@ class MPlugOwl2(MultimodalModel):
         pixels = self.preprocess(pictures).to(self.device, self.dtype)
         with _cross_attention(self.network.model.visual_abstractor) as probabilities:
             self.embed_pixels(pixels)
-        mean = torch.stack(probabilities).float().mean(dim=(0, 2))
+        mean = torch.stack([layer.to(self.device) for layer in probabilities])
+        mean = mean.float().mean(dim=(0, 2))
         rows, columns = self.patch_grid()
         patches = mean[..., -rows * columns :]
         weights = patches / patches.sum(dim=-1, keepdim=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import torch
 
 from mmneurons.artifacts.yaml_files import read_yaml
 from mmneurons.models.base import MultimodalModel
-from mmneurons.models.devices import pick_device
+from mmneurons.models.loading import placement
 
 ADAPTERS = {
     "minigpt4": ("mmneurons.models.minigpt4", "MiniGPT4"),
     "llava": ("mmneurons.models.llava", "Llava"),
     "llava_next": ("mmneurons.models.llava_next", "LlavaNext"),
     "instructblip": ("mmneurons.models.instructblip", "InstructBlip"),
+    "qwen2_5_vl": ("mmneurons.models.qwen2_5_vl", "Qwen25VL"),
     "mplug_owl2": ("mmneurons.models.mplug_owl2", "MPlugOwl2"),
 }
 
@@ -50,17 +52,31 @@ def read_registry(path: str | Path) -> dict[str, ModelEntry]:
     return {name: ModelEntry.from_row(name, row) for name, row in rows.items()}
 
 
-def load_model(entry: ModelEntry, device: str, dtype: str) -> MultimodalModel:
-    """Load and check a model; only its own family's adapter is imported.
+def adapter_of(family: str) -> type[MultimodalModel]:
+    """The adapter of a family; no other one is imported."""
+    module, name = ADAPTERS[family]
+    return getattr(importlib.import_module(module), name)
 
-    device: "cpu", "cuda" or "auto", from which `devices.pick_device` picks.
+
+def load_model(
+    entry: ModelEntry,
+    device: str,
+    dtype: str,
+    device_map: str | Mapping[str, int | str] | None = None,
+    quantization: str | None = None,
+) -> MultimodalModel:
+    """Load and check a model.
+
+    device: "cpu", "cuda" or "auto"; dtype: a number format as torch calls it; device_map and
+    quantization: as `compute` of the configuration has them and `loading.placement` explains.
     """
-    module, name = ADAPTERS[entry.family]
-    adapter: type[MultimodalModel] = getattr(importlib.import_module(module), name)
+    adapter = adapter_of(entry.family)
     if not (entry.path / "config.json").is_file():
         raise FileNotFoundError(
             f"model {entry.name}: no checkpoint in {entry.path}; docs/models.md says how to get it"
         )
-    model = adapter.load(entry.path, pick_device(device), getattr(torch, dtype))
+    form = getattr(torch, dtype)
+    home, arguments = placement(device, form, device_map, quantization, adapter.kept_precise)
+    model = adapter.load(entry.path, home, form, **arguments)
     model.check(entry.units)
     return model

@@ -44,9 +44,9 @@ def specificity(
     ).float()[:, None]
     rows = _output_rows(model, top)
     best = stream_best_tokens(rows, unembedding, n_tokens).values
-    others = unembedding[torch.from_numpy(np.stack(drawn)).to(model.device)].float()
+    others = unembedding[torch.from_numpy(np.stack(drawn)).to(rows.device)].float()
     values = (others @ rows.float()[..., None])[..., 0]  # concepts x random tokens
-    related, random = (contribution(active, v).cpu().numpy() for v in (best, values))
+    related, random = (contribution(active.cpu(), v.cpu()).numpy() for v in (best, values))
     neurons = _best(model, top)
     for concept, (layer, unit), own, other in zip(
         batch.concepts, neurons, related, random, strict=True
@@ -62,6 +62,7 @@ def cross_scores(model: MultimodalModel, batch: Captioned, site: Kind, top: Top)
     A score is the neuron's contribution to the other concept's token at that concept's position.
     """
     values = token_projection(_output_rows(model, top), model.unembedding(), batch.tokens)
+    values = values.to(model.device)
     rows = batch.rows.tolist()
     for number, (layer, unit) in enumerate(_best(model, top)):
         same = [other for other, row in enumerate(rows) if row == rows[number]]
@@ -88,8 +89,8 @@ def _best(model: MultimodalModel, top: Top) -> list[tuple[int, int]]:
 
 
 def _output_rows(model: MultimodalModel, top: Top) -> torch.Tensor:
-    """W_out row of each concept's best neuron: `concepts x hidden`."""
+    """W_out row of each concept's best neuron, where the unembedding is: `concepts x hidden`."""
     sites = model.sites("language")
     places, units = top.layers[:, 0].tolist(), top.units[:, 0].tolist()
     rows = [sites[place].output_rows()[unit] for place, unit in zip(places, units, strict=True)]
-    return torch.stack(rows)
+    return torch.stack([row.to(model.unembedding().device) for row in rows])

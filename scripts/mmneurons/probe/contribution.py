@@ -198,6 +198,7 @@ def contribution_scores(
     """
     for place, ffn in enumerate(model.sites("language")):
         projection = token_projection(ffn.output_rows(), model.unembedding(), tokens).T
+        projection = projection.to(model.device)
         yield {
             site: contribution(layers[place][rows, positions].float(), projection)
             for site, layers in generated.activations.items()

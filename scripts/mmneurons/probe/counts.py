@@ -38,7 +38,7 @@ class ActivationCounter:
     def __init__(self, model: MultimodalModel):
         self.model = model
         self.sites = {module: model.sites(module) for module in MODULES if model.sites(module)}
-        self._buffers: dict[tuple[int, ...], torch.Tensor] = {}
+        self._buffers: dict[tuple[torch.device, int], torch.Tensor] = {}
 
     @property
     def layers(self) -> dict[Module, list[int]]:
@@ -59,11 +59,12 @@ class ActivationCounter:
         def observe(site: FfnSite, _kind: Kind, activations: torch.Tensor) -> None:
             module = site.module
             if module not in counted:
-                counted[module] = _counted(owners[module], activations, batch)
+                counted[module] = _counted(owners[module], activations.shape[1], batch)
                 weights, rows = counted[module]
                 tokens[module] = _by_row(weights.sum(dim=2), rows)[:, 0].long()
             weights, rows = counted[module]
-            active = torch.bmm(weights, self._active(activations))[:, 0]
+            active = self._active(activations)
+            active = torch.bmm(weights.to(active.device), active)[:, 0].to(model.device)
             found[module].append(_by_row(active, rows))
 
         encoders = [encoder] if (encoder := model.image_encoder()) is not None else []
@@ -85,22 +86,21 @@ class ActivationCounter:
             first = torch.searchsorted(
                 owners["vision"], torch.arange(len(sizes), device=model.device)
             )
-            embeddings = pooled[0][first].float().cpu()
+            embeddings = pooled[0].to(model.device)[first].float().cpu()
         counts = {module: torch.cat(parts, dim=1).long().cpu() for module, parts in found.items()}
         return BatchCounts(counts, {module: n.cpu() for module, n in tokens.items()}, embeddings)
 
     def _active(self, activations: torch.Tensor) -> torch.Tensor:
         """1 where a unit is above zero, in float32: sums up to 2 ** 24 are exact."""
-        shape = tuple(activations.shape)
-        if shape not in self._buffers:
+        shape, place = activations.shape, (activations.device, activations.shape[2])
+        if place not in self._buffers or self._buffers[place].shape != shape:
             # Texts differ in length: only the latest shape of each width is worth keeping.
-            self._buffers = {k: v for k, v in self._buffers.items() if k[2] != shape[2]}
-            self._buffers[shape] = torch.empty(shape, device=activations.device)
-        return torch.gt(activations, 0, out=self._buffers[shape])
+            self._buffers[place] = torch.empty(shape, device=activations.device)
+        return torch.gt(activations, 0, out=self._buffers[place])
 
 
 def _counted(
-    owners: torch.Tensor, activations: torch.Tensor, batch: int
+    owners: torch.Tensor, n_positions: int, batch: int
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """1 where a position is counted, `rows x 1 x positions`, and whose each row of the module is.
 
@@ -108,7 +108,7 @@ def _counted(
     """
     if owners.dim() == 2:
         return (owners >= 0).float()[:, None], None
-    weights = activations.new_ones(len(owners), 1, activations.shape[1], dtype=torch.float32)
+    weights = torch.ones(len(owners), 1, n_positions, device=owners.device)
     if len(owners) == batch:
         return weights, None
     return weights, (owners == torch.arange(batch, device=owners.device)[:, None]).float()

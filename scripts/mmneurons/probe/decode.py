@@ -25,8 +25,9 @@ def top_tokens(
     No final norm (Schwettmann et al. 2023, decoder(W_out^k); Pan et al. 2024's released code).
     Returns the token texts and their probabilities, `units x k`.
     """
-    rows = model.sites("language")[layer].output_rows()[units].float()
-    probabilities = torch.softmax(rows @ model.unembedding().float().T, dim=-1)
+    rows, unembedding = model.sites("language")[layer].output_rows(), model.unembedding()
+    rows = rows[units.to(rows.device)].to(unembedding.device).float()
+    probabilities = torch.softmax(rows @ unembedding.float().T, dim=-1)
     best = probabilities.topk(k, dim=-1)
     texts = [model.tokenizer.convert_ids_to_tokens(row) for row in best.indices.tolist()]
     return texts, best.values.cpu()
@@ -122,7 +123,7 @@ def neuron_tokens(
                 f"{module} writes vectors of {rows.shape[1]} numbers, "
                 f"the unembedding reads {unembedding.shape[1]}"
             )
-        best = stream_best_tokens(rows, unembedding, k)
+        best = stream_best_tokens(rows.to(unembedding.device), unembedding, k)
         ids = best.ids.cpu().numpy()
         columns = {"module": module, "layer": site.layer, "unit": np.arange(len(ids))}
         lists = {"token_ids": ids.astype(np.int32), "tokens": texts[ids]}

@@ -39,7 +39,7 @@ def generate_recorded(
 
     def keep(site: FfnSite, kind: Kind, tensor: torch.Tensor) -> None:
         # A copy, because a view would hold the activations of the whole prompt in memory.
-        steps[kind][place[id(site)]].append(tensor[:, -1].clone())
+        steps[kind][place[id(site)]].append(tensor[:, -1].clone().to(model.device))
 
     with watch(sites, kinds, keep):
         tokens = model.generate(encoded, max_new_tokens)

@@ -14,6 +14,8 @@ from torch import nn
 from mmneurons.models.base import MultimodalModel
 from mmneurons.probe.target import target_logits
 
+CELL = 14
+
 
 def import_gradcam():
     """Import pytorch_grad_cam, with or without a working torchvision.
@@ -47,15 +49,19 @@ def _has_torchvision() -> bool:
 
 
 class _TargetLogit(nn.Module):
-    """Pixels to the target's logit, the one-input model that pytorch_grad_cam wants."""
+    """Pixels to the target's logit, the one-input model that pytorch_grad_cam wants.
 
-    def __init__(self, model: MultimodalModel, prompt: str, prefix: Sequence[int], target: int):
+    Its pixels are held here, since a family's need not be a tensor, as the input has to be.
+    """
+
+    def __init__(self, model: MultimodalModel, pixels, prompt: str, prefix: list[int], target: int):
         super().__init__()
         self.network = model.network  # registered, because GradCAM asks for parameters
-        self.model, self.prompt, self.prefix, self.target = model, prompt, prefix, target
+        self.model, self.pixels = model, pixels
+        self.prompt, self.prefix, self.target = prompt, prefix, target
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        tokens = self.model.embed_pixels(pixels, self.prompt)
+    def forward(self, _input: torch.Tensor) -> torch.Tensor:
+        tokens = self.model.embed_pixels(self.pixels, self.prompt)
         encoded = self.model.encode(tokens, self.prompt, [self.prefix])
         states = self.model.final_states(encoded)
         return target_logits(self.model, encoded, [self.target], states)[:, None]
@@ -70,11 +76,15 @@ def gradcam_map(
 ) -> np.ndarray:
     """GradCAM (Selvaraju et al. 2017) of one target word at the vision tower's last block.
 
-    Returns `height x width` in [0, 1] at the size of the model's input.
+    Returns `height x width` in [0, 1] at the size of the model's input, or where that differs from
+    picture to picture of `CELL` pixels a cell of the patch grid.
     """
     layer, patches = model.picture_layer()
-    network = _TargetLogit(model, prompt, list(prefix_tokens), target_token)
     pixels = model.preprocess([picture]).to(model.device, model.dtype).requires_grad_(True)
+    network = _TargetLogit(model, pixels, prompt, list(prefix_tokens), target_token)
+    if not isinstance(pixels, torch.Tensor):
+        rows, columns = model.patch_grid()
+        pixels = torch.empty(1, 3, CELL * rows, CELL * columns)  # only its shape is read
     with import_gradcam().GradCAM(
         model=network, target_layers=[layer], reshape_transform=patches
     ) as cam:

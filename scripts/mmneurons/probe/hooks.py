@@ -21,7 +21,8 @@ Change = Callable[[FfnSite, torch.Tensor], torch.Tensor]
 def watch(sites: Iterable[FfnSite], kinds: Sequence[Kind], observer: Observer) -> Iterator[None]:
     """Call `observer(site, kind, tensor)` with each `batch x tokens x units` tensor as it passes.
 
-    The tensor is the network's own, in its graph; an observer that keeps it keeps the graph.
+    The tensor is the network's own, in its graph; an observer that keeps it keeps the graph. A
+    module without a batch, which sees `positions x units`, shows `positions x 1 x units`.
     """
     with ExitStack() as stack:
         for site in sites:
@@ -47,7 +48,7 @@ def record(
 
 @contextmanager
 def replace(sites: Iterable[FfnSite], kind: Kind, change: Change) -> Iterator[None]:
-    """Let `change(site, tensor)` take the place of each tensor of this kind."""
+    """Let `change(site, tensor)` take the place of each tensor, which is as `watch` shows it."""
     with ExitStack() as stack:
         for site in sites:
             _attach(stack, site, kind, _writer(site, change))
@@ -76,13 +77,13 @@ def _attach(stack: ExitStack, site: FfnSite, kind: Kind, on_tensor: Callable) ->
 
 def _reader(site: FfnSite, kind: Kind, observer: Observer) -> Callable:
     def read(tensor: torch.Tensor) -> None:
-        observer(site, kind, tensor)
+        observer(site, kind, tensor if tensor.dim() > 2 else tensor[:, None])
 
     return read
 
 
 def _writer(site: FfnSite, change: Change) -> Callable:
     def write(tensor: torch.Tensor) -> torch.Tensor:
-        return change(site, tensor)
+        return change(site, tensor) if tensor.dim() > 2 else change(site, tensor[:, None])[:, 0]
 
     return write

@@ -56,7 +56,8 @@ def read_stream(
         probabilities.append(best.values)
 
     def after(output) -> None:
-        read(output[0] if isinstance(output, tuple) else output)
+        states = output[0] if isinstance(output, tuple) else output
+        read(states.to(model.device))
 
     read(encoded.embeds)
     with watch_outputs(model.decoder.model.layers, after):
@@ -71,7 +72,8 @@ def read_stream(
 
 def _log_probabilities(model: MultimodalModel, states: torch.Tensor) -> torch.Tensor:
     """Of every token the model knows: `... x vocabulary`, in float32."""
-    return model.logits(model.final_norm()(states)).float().log_softmax(dim=-1)
+    norm = model.final_norm()
+    return model.logits(norm(states.to(norm.weight.device))).float().log_softmax(dim=-1)
 
 
 def _entropies(model: MultimodalModel, states: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:

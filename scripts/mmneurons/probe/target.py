@@ -79,6 +79,6 @@ def image_gradients(
 
 
 def _at_image(tensor: torch.Tensor, encoded: Encoded) -> torch.Tensor:
-    """`batch x tokens x units` to `batch x image tokens x units`, in float32."""
+    """`batch x tokens x units` to `batch x image tokens x units`, in float32, from any device."""
     rows = torch.arange(len(tensor), device=tensor.device)[:, None]
-    return tensor[rows, encoded.image].float()
+    return tensor[rows, encoded.image.to(tensor.device)].float().to(encoded.mask.device)

@@ -38,11 +38,12 @@ def top_maps(
     maps = {kind: torch.zeros(shape, device=model.device) for kind in tops}
 
     def add(ffn: FfnSite, kind: Kind, tensor: torch.Tensor) -> None:
-        active = tensor[pictures, encoded.image].float()  # batch x image tokens x units
+        own = tensor[pictures.to(tensor.device), encoded.image.to(tensor.device)]
+        active = own.float().to(model.device)  # batch x image tokens x units
         picked = _by_unit(tops[kind], shares[kind], place[id(ffn)], ffn.n_units)
         for row in batch.rows.unique().tolist():
-            own = batch.rows == row
-            maps[kind][own] += picked[own] @ active[row].T
+            concepts = batch.rows == row
+            maps[kind][concepts] += picked[concepts] @ active[row].T
 
     with watch(sites, list(tops), add):
         model.final_states(encoded)

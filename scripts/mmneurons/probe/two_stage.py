@@ -125,7 +125,7 @@ def _reduce_site(
     active, gradient = original.activations[site], original.gradients[site]
     tokens = torch.tensor(list(targets), device=model.device)
     projections = [
-        token_projection(ffn.output_rows(), model.unembedding(), tokens).T[:, None]
+        token_projection(ffn.output_rows(), model.unembedding(), tokens).to(model.device).T[:, None]
         for ffn in model.sites("language")
     ]
     arrays = {
