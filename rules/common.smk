@@ -155,10 +155,11 @@ def original_folders(wildcards):
     return {part: f"{sources.ORIGINALS}/{each.folder}" for part, each in parts.items()}
 
 
-def conversion_memory(wildcards):
-    """MB: one and a half times the largest file, which has 10 GB at most, and Python with torch."""
+def conversion_memory(wildcards, attempt):
+    """MB, doubled at every new attempt: one and a half times the largest file, which has 10 GB at most, and Python with torch."""
     parts = ABSENT[wildcards.checkpoint].originals.values()
-    return int(1500 * min(10, max(each.gigabytes for each in parts))) + 3000
+    needed = int(1500 * min(10, max(each.gigabytes for each in parts))) + 3000
+    return doubled(needed, attempt, config["compute"]["max_mem_mb"])
 
 
 def one_of(names):

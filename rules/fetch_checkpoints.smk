@@ -10,7 +10,9 @@ rule fetch_original:
     output:
         receipt="resources/originals/{original}/download.json",
     log:
-        "logs/fetch_original.{original}.log",
+        "<logs>/fetch_original.{original}.log",
+    benchmark:
+        "<benchmarks>/fetch_original.{original}.tsv"
     wildcard_constraints:
         original=one_of(ORIGINALS),
     localrule: True
@@ -32,7 +34,9 @@ rule convert_checkpoint:
     output:
         config="{checkpoint}/config.json",
     log:
-        "logs/convert_checkpoint/{checkpoint}.log",
+        "<logs>/convert_checkpoint/{checkpoint}/convert_checkpoint.log",
+    benchmark:
+        "<benchmarks>/convert_checkpoint/{checkpoint}/convert_checkpoint.tsv"
     wildcard_constraints:
         checkpoint=one_of(ABSENT),
     conda:
@@ -40,7 +44,7 @@ rule convert_checkpoint:
     threads: 1
     resources:
         mem_mb=conversion_memory,
-        runtime=240,
+        runtime=lambda wildcards, attempt: doubled(240, attempt, config["compute"]["max_runtime"]),
     params:
         convert=lambda wildcards: ABSENT[wildcards.checkpoint].convert,
         originals=original_folders,

@@ -173,26 +173,33 @@ class Killer:
         due = time.monotonic() + self.random.uniform(20, 40)
         while self.run.goes_on():
             assert time.monotonic() < end, self.run.said()[-3000:]
-            if self.order and time.monotonic() > due and getattr(self, self.order[0])():
-                print(f"{time.strftime('%X')} killed: {self.killed[-1]}", flush=True)
-                del self.order[0]
-                due = time.monotonic() + self.random.uniform(20, 60)
+            if time.monotonic() > due:
+                # What cannot be hit at this moment waits for its turn, and holds nothing else up.
+                kind = next((kind for kind in self.order if getattr(self, kind)()), None)
+                if kind:
+                    print(f"{time.strftime('%X')} killed: {self.killed[-1]}", flush=True)
+                    self.order.remove(kind)
+                    due = time.monotonic() + self.random.uniform(10, 40)
             time.sleep(1)
 
     def _running(self):
-        """A running job that was not hit before, so that none fails as often as it is tried."""
+        """{job: what it is} of the running jobs."""
         queue = self.cluster.queue(self.run.folder)
+        return {job: note for job, (state, note) in queue.items() if state == "RUNNING"}
+
+    def _choose(self):
+        """A running job that was not hit before, so that none fails as often as it is tried."""
         hit = {what for kind, what in self.killed if kind in ("job", "process")}
-        names = {job: note for job, (state, note) in queue.items() if state == "RUNNING"}
-        left = sorted(job for job in names if f"{names[job]} {job.partition('_')[2]}" not in hit)
-        if not left:
-            return None, None
-        job = self.random.choice(left)
-        return job, f"{names[job]} {job.partition('_')[2]}"
+        left = sorted((job, note) for job, note in self._running().items() if note not in hit)
+        return self.random.choice(left) if left else (None, None)
+
+    def _accounted(self, state):
+        jobs = self.cluster.accounted(self.run.folder)
+        return sum(job.state.startswith(state) for job in jobs)
 
     def job(self):
         """Cancel a running job."""
-        job, name = self._running()
+        job, name = self._choose()
         if job is None:
             return False
         command("scancel", job)
@@ -200,12 +207,14 @@ class Killer:
 
     def process(self):
         """Kill the process of a running job's script."""
-        job, name = self._running()
+        job, name = self._choose()
+        if job is None:
+            return False
         scripts = [
             process
             for process in processes_in(self.run.folder)
             if ".snakemake/scripts/" in " ".join(process.info["cmdline"] or ())
-            and f"SLURM_JOB_ID={self._raw(job)}" in self._environment(process)
+            and self._environment(process).get("SLURM_JOB_ID") == job
         ]
         if not scripts:
             return False
@@ -223,17 +232,11 @@ class Killer:
             self.killed.append((kind, name))
         return ended.startswith(state)
 
-    def _raw(self, job):
-        """The number by which an array's task goes in its own environment."""
-        return (
-            command("squeue", "--noheader", "--format=%A", f"--jobs={job}").strip() if job else ""
-        )
-
     @staticmethod
     def _environment(process):
         with suppress(psutil.NoSuchProcess):
-            return [f"{name}={value}" for name, value in process.environ().items()]
-        return []
+            return process.environ()
+        return {}
 
     def controller(self):
         """Kill slurmctld and start it again some seconds later."""
@@ -246,7 +249,7 @@ class Killer:
 
     def snakemake(self):
         """Kill Snakemake, and start it again: in vain at once, and when its jobs have ended."""
-        if "RUNNING" not in {state for state, _ in self.cluster.queue(self.run.folder).values()}:
+        if not self._running():
             return False
         self.run.kill()
         old = self.cluster.queue(self.run.folder)
@@ -263,10 +266,12 @@ class Killer:
             assert not left, "started beside the jobs of a killed run"
         else:
             said = self.run.said()[before:]
+            assert "An earlier run in" in said, said[-3000:]
             assert all(f"Slurm job {job} (" in said for job in left), said[-3000:]
             self.refused += 1
             # What has begun may end by itself; for what is only queued, the advice is followed.
-            command("scancel", "--state=PENDING", *left)
+            if left:
+                command("scancel", "--state=PENDING", *left)
             within(240, lambda: not self.cluster.queue(self.run.folder), "jobs of the killed run")
             self.run.unlock()
             self.run.start()
@@ -275,8 +280,9 @@ class Killer:
 
     def node(self):
         """Cut the node's power: its daemon and all jobs' processes are gone. Switch it on again."""
-        if not self.cluster.queue(self.run.folder):
+        if not self._running():
             return False
+        before = self._accounted("NODE_FAIL")
         daemon = self.cluster.process("slurmd")
         steps = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "slurmstepd"]
         children = [child for step in steps for child in step.children(recursive=True)]
@@ -285,16 +291,24 @@ class Killer:
                 process.kill()
         within(90, lambda: "down" in command("sinfo", "-h", "-o", "%t"), "node is down")
         self.cluster.up()
-        self.killed.append(("node", daemon.pid))
-        return True
+        return self._more("node", daemon.pid, "NODE_FAIL", before)
+
+    def _more(self, kind, what, state, before):
+        """Whether more jobs were hit than before; they are queued again, so none ends."""
+        end = time.monotonic() + 20
+        while self._accounted(state) <= before and time.monotonic() < end:
+            time.sleep(1)
+        if self._accounted(state) > before:
+            self.killed.append((kind, what))
+        return self._accounted(state) > before
 
     def preemption(self):
         """A job that needs the whole node pushes the others out for a moment."""
-        if not any(state == "RUNNING" for state, _ in self.cluster.queue(self.run.folder).values()):
+        if not self._running():
             return False
+        before = self._accounted("PREEMPTED")
         urgent = ("sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null")
         job = command(*urgent, "--wrap=sleep 2").strip()
         state = ("sacct", "-X", "-n", "-P", "--format=State", f"--jobs={job}")
         within(120, lambda: "COMPLETED" in command(*state), "urgent job has run")
-        self.killed.append(("preemption", job))
-        return True
+        return self._more("preemption", job, "PREEMPTED", before)

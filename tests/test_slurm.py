@@ -125,24 +125,22 @@ def test_every_job_was_finished_once_and_none_draws(cluster, killed, tmp_path):
     assert sharded == GPU_RULES - {"record_gradcam", "decode_neurons"}
 
 
-def test_shards_of_one_model_are_an_array_and_each_has_a_gpu(cluster, killed, beside):
-    within(400, lambda: not beside.goes_on(), "the run has ended")
+def test_jobs_with_a_gpu_see_one_of_their_own(cluster, killed, beside):
+    within(600, lambda: not beside.goes_on(), "the run has ended")
     jobs = [job for job in cluster.accounted(beside.folder) if job.rule == "record_two_stage"]
-    assert len({job.identity.partition("_")[0] for job in jobs}) == 1
-    assert {job.identity.partition("_")[2] for job in jobs} == {"1", "2"}
     assert {job.partition for job in jobs} == {"gpu"}
     assert all("gres/gpu=1" in job.resources for job in jobs)
-    devices = [(beside.folder / f"shard{shard}.txt").read_text().strip() for shard in (0, 1)]
-    assert set(devices) <= {"0", "1"}
+    devices = {(beside.folder / f"shard{shard}.txt").read_text().strip() for shard in range(3)}
+    assert devices == {"0", "1"}
 
 
 def test_over_a_limit_a_job_is_tried_again_with_more(cluster, beside):
-    within(400, lambda: not beside.goes_on(), "the run has ended")
+    within(600, lambda: not beside.goes_on(), "the run has ended")
     assert beside.process.returncode == 0, beside.said()[-3000:]
     jobs = cluster.accounted(beside.folder)
     lasting = [job for job in jobs if job.state not in ("NODE_FAIL", "PREEMPTED")]
     time_of = [(j.state, j.minutes) for j in lasting if j.rule == "over_time"]
-    assert time_of == [("TIMEOUT", "1"), ("COMPLETED", "2")]
+    assert time_of == [("TIMEOUT", "1"), ("COMPLETED", "4")]
     memory_of = [(j.state, j.memory) for j in lasting if j.rule == "over_memory"]
     assert [memory for _, memory in memory_of] == ["450M", "900M"]
     assert [state in ("FAILED", "OUT_OF_MEMORY") for state, _ in memory_of] == [True, False]
