@@ -5,6 +5,13 @@ In: captions under noise. Out: {dataset}/{model}/metrics/two_stage/*.csv and hit
 """
 
 
+# They only put small tables together, and would wait for longer than they work.
+localrules:
+    collect_exclusions,
+    collect_caption_exclusions,
+    collect_pan_exclusions,
+
+
 rule evaluate_suppression:
     input:
         noise="<results>/{dataset}/{model}/interventions/noise.{site}.{part}.parquet",

@@ -6,6 +6,14 @@ deviation.parquet.
 """
 
 
+# They only put small tables together, and would wait for longer than they work.
+localrules:
+    merge_noise,
+    merge_weight_noise,
+    merge_edits,
+    merge_replies,
+
+
 rule caption_under_noise:
     input:
         checkpoint=model_files,

@@ -5,6 +5,11 @@ pictures/, with the pictures that the dataset has in no files of their own.
 """
 
 
+# They only put small tables together, and would wait for longer than they work.
+localrules:
+    collect_questions,
+
+
 rule choose_questions:
     input:
         annotations=question_annotations,

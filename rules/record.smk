@@ -7,6 +7,11 @@ For Huo et al. 2024 domains/questions.parquet in; domains/{model}/record/... out
 """
 
 
+# They only put small tables together, and would wait for longer than they work.
+localrules:
+    merge_domain_records,
+
+
 rule record_two_stage:
     input:
         checkpoint=model_files,

@@ -170,7 +170,7 @@ class Killer:
     def finish(self, seconds):
         """Let the run come to its end, started again as often as it is killed."""
         end = time.monotonic() + seconds
-        due = time.monotonic() + self.random.uniform(20, 40)
+        due = time.monotonic() + self.random.uniform(30, 60)
         while self.run.goes_on():
             assert time.monotonic() < end, self.run.said()[-3000:]
             if time.monotonic() > due:
@@ -179,7 +179,7 @@ class Killer:
                 if kind:
                     print(f"{time.strftime('%X')} killed: {self.killed[-1]}", flush=True)
                     self.order.remove(kind)
-                    due = time.monotonic() + self.random.uniform(15, 45)
+                    due = time.monotonic() + self.random.uniform(25, 50)
             time.sleep(1)
 
     def _running(self):

