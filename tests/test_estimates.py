@@ -11,6 +11,7 @@ from published_checkpoints import layout
 from mmneurons import estimates
 from mmneurons.config import merge
 from mmneurons.estimates import Work, table, work_of
+from mmneurons.models.registry import ADAPTERS
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -54,6 +55,19 @@ def test_captions_under_noise_by_hand():
     (work,) = [w for w in work_of(PAPER, MODELS) if w.rule == "caption_under_noise"]
     assert work.sequences == 90 * 90 * 3 * 2 * (8 * 10 + 5 * 2)
     assert (work.prompt, work.generated, work.batch) == (64 + 80, 32, 2)
+
+
+@pytest.mark.parametrize("family", ADAPTERS)
+def test_every_family_has_its_image_tokens(family):
+    assert estimates.IMAGE_TOKENS[family] > 0
+
+
+def test_a_model_of_no_paper_is_estimated_as_well():
+    other = copy.deepcopy(PAPER)
+    other["pan"]["models"] = ["qwen2.5-vl-7b"]
+    printed = table(other, MODELS, ENCODERS)
+    for stage in ("fetch", "record", "intervene"):
+        assert f"| {stage} | `qwen2.5-vl-7b` |" in printed
 
 
 def test_more_samples_take_more_and_larger_batches_less():
@@ -110,6 +124,7 @@ def published(row, bytes_a_weight):
             + elements("clip-vit-large-patch14", "text_", "visual_projection", "logit_scale"),
         ),
         ("mplug-owl2-llama2-7b", elements("mplug-owl2-llama2-7b")),
+        ("qwen2.5-vl-7b", published("qwen2.5-vl-7b", 2)),
         ("instructblip-vicuna-7b", published("instructblip-vicuna-7b", 4)),
         ("llava-v1.6-vicuna-7b", published("llava-v1.6-vicuna-7b", 2)),
         ("llava-v1.6-vicuna-13b", published("llava-v1.6-vicuna-13b", 2)),

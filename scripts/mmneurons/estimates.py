@@ -20,9 +20,9 @@ STEP = 0.03
 WEIGHT = {"float32": 4, "float16": 2, "bfloat16": 2}
 IMAGE_TOKENS = {
     **{"minigpt4": 64, "llava": 256, "llava_next": 2340, "instructblip": 32},
-    "mplug_owl2": 65,
+    **{"mplug_owl2": 65, "qwen2_5_vl": 391},
 }
-"""A picture's, of LLaVA-NeXT one of 640 x 480 pixels."""
+"""A picture's, of LLaVA-NeXT and Qwen2.5-VL one of 640 x 480 pixels."""
 TEXT_TOKENS = 80
 """A prompt's, about."""
 CONCEPTS = 3
