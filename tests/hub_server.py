@@ -20,7 +20,8 @@ class Hub:
     faults: {file: [fault, ...]}, each taken by one request: an int (status), ("drop", n) after n
     bytes, "ignore-range", "page" (HTML, 200), ("content", bytes). gated: repositories that ask for
     the token `granted`. slow: seconds between pieces of 64 KiB. served: [(name, first byte,
-    bytes)]; sent: bytes of all files so far; asked: [(name, first byte)]; tokens: [(path, what was sent as Authorization)].
+    bytes)]; sent: bytes of all files so far; asked: [(name, first byte)]; tokens: [(path, what
+    was sent as Authorization)].
     """
 
     repositories: dict = field(default_factory=dict)

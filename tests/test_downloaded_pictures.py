@@ -30,6 +30,7 @@ from mmneurons.datasets import (
 )
 from mmneurons.downloads import drive, requesting
 from mmneurons.downloads.errors import DownloadError
+from mmneurons.downloads.hub import HubRepo
 from mmneurons.downloads.pictures import NOT_THERE, ByAddress
 from mmneurons.downloads.sources import (
     fetch_file,
@@ -571,6 +572,45 @@ def test_the_archive_repository_stands_in(server, tmp_path):
     files = pmc_files(2)
     Hub(server, made["source"]["hub"]["archive"], made["source"]["hub"]["revision"], files)
     assert fetch_file(made, "train.csv").read_bytes() == files["train.csv"]
+
+
+@pytest.mark.parametrize("ask", ["files", "open"])
+def test_a_hub_without_an_answer_is_said_of_both_repositories(
+    server, online, tmp_path, monkeypatch, ask
+):
+    """Its library raises errors of its HTTP client then, which are no OSErrors."""
+    closed = DownloadServer()
+    closed.close()
+    monkeypatch.setenv("MMNEURONS_MIRRORS", f"https://huggingface.co={closed.url}")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    made = row("pmc-vqa", tmp_path)["source"]
+    repo = HubRepo.of(made["hub"], made["page"])
+    with pytest.raises(DownloadError) as error:
+        if ask == "files":
+            repo.files("*.zip")
+        else:
+            with repo.open("images.zip"):
+                pass
+    for part in ("datasets/RadGenome/PMC-VQA:", "datasets/xmcmic/PMC-VQA:", "by hand from https"):
+        assert part in str(error.value)
+
+
+def test_a_hub_that_falls_silent_while_a_file_is_read_is_said(
+    server, online, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    made = row("pmc-vqa", tmp_path)["source"]
+    Hub(server, made["hub"]["repo"], made["hub"]["revision"], {"images.zip": bytes(3_000_000)})
+    with (
+        pytest.raises(DownloadError, match="images.zip cannot be fetched"),
+        HubRepo.of(made["hub"], made["page"]).open("images.zip") as stream,
+    ):
+        assert stream.read(10) == bytes(10)
+        closed = DownloadServer()
+        closed.close()
+        server.files["/storage/images.zip"].redirect = f"{closed.url}/images.zip"
+        stream.seek(2_000_000)
+        stream.read(10)
 
 
 def test_a_download_from_the_hub_goes_on_where_it_stopped(server, tmp_path):
