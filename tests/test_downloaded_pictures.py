@@ -31,7 +31,7 @@ from mmneurons.datasets import (
 from mmneurons.downloads import drive, requesting
 from mmneurons.downloads.errors import DownloadError
 from mmneurons.downloads.hub import HubRepo
-from mmneurons.downloads.pictures import NOT_THERE, ByAddress
+from mmneurons.downloads.pictures import FAILED, NOT_THERE, ByAddress
 from mmneurons.downloads.sources import (
     fetch_file,
     listed_pictures_of,
@@ -148,6 +148,41 @@ def test_servers_that_fail_now_are_an_error_and_what_came_is_kept(server, tmp_pa
     server.requests.clear()
     assert by_address(server, tmp_path).bring(files) == {}
     assert {path for path, _, _ in server.requests} == {"/3.jpg"}
+
+
+def test_a_picture_whose_server_always_fails_is_passed_over_at_the_third_run(server, tmp_path):
+    files = [f"{number}.jpg" for number in range(3)]
+    for file in files:
+        server.serve(f"/{file}", jpeg(1), kind="image/jpeg")
+    server.files["/1.jpg"].statuses = [503] * 99
+    for _ in range(2):
+        with pytest.raises(DownloadError, match="1.jpg .*503.* 3 runs while others answer is pass"):
+            by_address(server, tmp_path).bring(files)
+    assert not (tmp_path / NOT_THERE).exists()
+    why = by_address(server, tmp_path).bring(files)
+    assert why == {"1.jpg": "its server failed in 3 runs while others answered, status 503"}
+    assert json.loads((tmp_path / NOT_THERE).read_text()) == why
+    server.requests.clear()
+    assert by_address(server, tmp_path).bring(files) == why and server.requests == []
+
+
+def test_runs_in_which_nothing_answers_do_not_count(server, tmp_path):
+    files = ["0.jpg", "1.jpg"]
+    for file in files:
+        server.serve(f"/{file}", jpeg(1), kind="image/jpeg")
+    assert by_address(server, tmp_path).bring(files[:1]) == {}
+    for file in files:  # the whole server is down, also for the picture that is here
+        server.files[f"/{file}"].statuses = [503] * 99
+    for _ in range(4):
+        with pytest.raises(DownloadError, match="1 of 1 pictures"):
+            by_address(server, tmp_path).bring(files)
+    server.files["/0.jpg"].statuses = []
+    for _ in range(2):
+        with pytest.raises(DownloadError, match="1 of 1 pictures"):
+            by_address(server, tmp_path).bring(files)
+    server.files["/1.jpg"].statuses = []
+    assert by_address(server, tmp_path).bring(files) == {}
+    assert json.loads((tmp_path / FAILED).read_text()) == {}
 
 
 def test_without_any_network_little_is_asked_and_nothing_counts_as_gone(tmp_path, monkeypatch):
