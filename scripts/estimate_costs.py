@@ -26,10 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("configuration", type=Path, nargs="*", help="such as presets/paper.yaml")
     given = parser.parse_args(arguments)
     config = merge(read_yaml(REPOSITORY / "config.yaml"), *map(read_yaml, given.configuration))
-    models, encoders = (
-        read_yaml(REPOSITORY / f"resources/{n}.yaml") for n in ("models", "encoders")
-    )
-    print(table(config, models, encoders))
+    names = ("models", "encoders", "datasets")
+    print(table(config, *(read_yaml(REPOSITORY / f"resources/{name}.yaml") for name in names)))
     print("\nEstimates for one A100 with 80 GB, by the formulas of docs/models.md; not measured.")
     return 0
 

@@ -20,7 +20,8 @@ class Hub:
     faults: {file: [fault, ...]}, each taken by one request: an int (status), ("drop", n) after n
     bytes, "ignore-range", "page" (HTML, 200), ("content", bytes). gated: repositories that ask for
     the token `granted`. slow: seconds between pieces of 64 KiB. served: [(name, first byte,
-    bytes)]; asked: [(name, first byte)]; tokens: [(path, what was sent as Authorization)].
+    bytes)]; sent: bytes of all files so far; asked: [(name, first byte)]; tokens: [(path, what
+    was sent as Authorization)].
     """
 
     repositories: dict = field(default_factory=dict)
@@ -28,6 +29,7 @@ class Hub:
     faults: dict = field(default_factory=dict)
     gated: set = field(default_factory=set)
     slow: float = 0
+    sent: int = 0
     served: list = field(default_factory=list)
     asked: list = field(default_factory=list)
     tokens: list = field(default_factory=list)
@@ -132,6 +134,7 @@ def serving(hub):
             try:
                 for start in range(0, len(part), 1 << 16):
                     self.wfile.write(part[start : start + (1 << 16)])
+                    hub.sent += min(1 << 16, len(part) - start)
                     sent = min(start + (1 << 16), len(part))
                     time.sleep(hub.slow)
             except OSError:

@@ -37,8 +37,11 @@ def vision_states(w, pixels, patch, heads, n_layers, watch=None):
     return _layer_norm(w, p + "post_layernorm", x)
 
 
-def image_tokens(w, states, heads, n_layers):
-    """Vision states to `(queries + 1) x text hidden`, and attention `layers x heads x q x keys`."""
+def image_tokens(w, states, heads, n_layers, inner_eps=1e-6):
+    """Vision states to `(queries + 1) x text hidden`, and attention `layers x heads x q x keys`.
+
+    inner_eps: of the norm within the FFN.
+    """
     p = "model.visual_abstractor."
     x = w[p + "query_embeds"][0]
     attention = []
@@ -56,7 +59,7 @@ def image_tokens(w, states, heads, n_layers):
         y = _layer_norm(w, q + "output.norm2", x, 1e-5)
         gate, up = _linear(w, q + "output.mlp.w1", y), _linear(w, q + "output.mlp.w3", y)
         gated = gate / (1 + torch.exp(-gate)) * up
-        normed = _layer_norm(w, q + "output.mlp.ffn_ln", gated, 1e-6)
+        normed = _layer_norm(w, q + "output.mlp.ffn_ln", gated, inner_eps)
         x = x + _linear(w, q + "output.mlp.w2", normed)
     tokens = torch.cat([_linear(w, p + "visual_fc", x), w[p + "vit_eos"][0]])
     return tokens, torch.stack(attention)

@@ -205,6 +205,23 @@ def test_full_size_layouts_fill_the_network(name, tmp_path):
     core.check(plan(make(tmp_path)))
 
 
+def test_rotary_frequencies_beside_the_projection_are_left_out(tmp_path):
+    """Buffers of old Llamas are no parameters, so the authors' saving keeps them."""
+    originals = full_minigpt4(tmp_path)
+    trained = without_content(layout("minigpt4_llama2_7b"))
+    buffers = {
+        f"llama_model.{prefix}model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.zeros(64)
+        for i in range(32)
+        for prefix in ("", "base_model.model.")  # with LoRA, as the code for training wraps it
+    }
+    path = originals["projection"] / "pretrained_minigpt4_llama2_7b.pth"
+    torch.save({"model": trained | buffers}, path)
+    core.check(from_minigpt4.plan(originals))
+    torch.save({"model": trained | {"llama_model.lm_head.weight": torch.zeros(3)}}, path)
+    with pytest.raises(ConversionError, match="lm_head"):
+        core.check(from_minigpt4.plan(originals))
+
+
 def test_the_llavas_index_has_405_names():
     """412 lines of its pytorch_model.bin.index.json, of which 7 are no names."""
     assert len(layout("llava-llama-2-13b")) == 405
@@ -390,7 +407,7 @@ def tiny_owl(root):
     eye = visual["visual_model"] | eye | dict(image_size=16, patch_size=4)
     abstractor = visual["visual_abstractor"] | dict(
         hidden_size=16, encoder_hidden_size=16, intermediate_size=12, num_hidden_layers=2,
-        num_attention_heads=4, num_learnable_queries=5, grid_size=4, layer_norm_eps=1e-5,
+        num_attention_heads=4, num_learnable_queries=5, grid_size=4,
     )  # fmt: skip
     small["visual_config"] = {"visual_model": eye, "visual_abstractor": abstractor}
     checkpoint = write(

@@ -174,6 +174,11 @@ def test_every_path_exists(page):
     assert [name for name in named_paths(page) if not path_exists(name)] == []
 
 
+def test_the_readme_names_every_preset():
+    presets = {f"presets/{path.name}" for path in (REPOSITORY / "presets").glob("*.yaml")}
+    assert presets <= set(named_paths("README.md"))
+
+
 def test_paths_are_recognised():
     assert "slurm/config.yaml" in set(named_paths("README.md"))
     assert "methods/thresholds.py" in set(named_paths("docs/thresholds.md"))

@@ -30,7 +30,8 @@ from mmneurons.datasets import (
 )
 from mmneurons.downloads import drive, requesting
 from mmneurons.downloads.errors import DownloadError
-from mmneurons.downloads.pictures import NOT_THERE, ByAddress
+from mmneurons.downloads.hub import HubRepo
+from mmneurons.downloads.pictures import FAILED, NOT_THERE, ByAddress
 from mmneurons.downloads.sources import (
     fetch_file,
     listed_pictures_of,
@@ -147,6 +148,41 @@ def test_servers_that_fail_now_are_an_error_and_what_came_is_kept(server, tmp_pa
     server.requests.clear()
     assert by_address(server, tmp_path).bring(files) == {}
     assert {path for path, _, _ in server.requests} == {"/3.jpg"}
+
+
+def test_a_picture_whose_server_always_fails_is_passed_over_at_the_third_run(server, tmp_path):
+    files = [f"{number}.jpg" for number in range(3)]
+    for file in files:
+        server.serve(f"/{file}", jpeg(1), kind="image/jpeg")
+    server.files["/1.jpg"].statuses = [503] * 99
+    for _ in range(2):
+        with pytest.raises(DownloadError, match="1.jpg .*503.* 3 runs while others answer is pass"):
+            by_address(server, tmp_path).bring(files)
+    assert not (tmp_path / NOT_THERE).exists()
+    why = by_address(server, tmp_path).bring(files)
+    assert why == {"1.jpg": "its server failed in 3 runs while others answered, status 503"}
+    assert json.loads((tmp_path / NOT_THERE).read_text()) == why
+    server.requests.clear()
+    assert by_address(server, tmp_path).bring(files) == why and server.requests == []
+
+
+def test_runs_in_which_nothing_answers_do_not_count(server, tmp_path):
+    files = ["0.jpg", "1.jpg"]
+    for file in files:
+        server.serve(f"/{file}", jpeg(1), kind="image/jpeg")
+    assert by_address(server, tmp_path).bring(files[:1]) == {}
+    for file in files:  # the whole server is down, also for the picture that is here
+        server.files[f"/{file}"].statuses = [503] * 99
+    for _ in range(4):
+        with pytest.raises(DownloadError, match="1 of 1 pictures"):
+            by_address(server, tmp_path).bring(files)
+    server.files["/0.jpg"].statuses = []
+    for _ in range(2):
+        with pytest.raises(DownloadError, match="1 of 1 pictures"):
+            by_address(server, tmp_path).bring(files)
+    server.files["/1.jpg"].statuses = []
+    assert by_address(server, tmp_path).bring(files) == {}
+    assert json.loads((tmp_path / FAILED).read_text()) == {}
 
 
 def test_without_any_network_little_is_asked_and_nothing_counts_as_gone(tmp_path, monkeypatch):
@@ -571,6 +607,45 @@ def test_the_archive_repository_stands_in(server, tmp_path):
     files = pmc_files(2)
     Hub(server, made["source"]["hub"]["archive"], made["source"]["hub"]["revision"], files)
     assert fetch_file(made, "train.csv").read_bytes() == files["train.csv"]
+
+
+@pytest.mark.parametrize("ask", ["files", "open"])
+def test_a_hub_without_an_answer_is_said_of_both_repositories(
+    server, online, tmp_path, monkeypatch, ask
+):
+    """Its library raises errors of its HTTP client then, which are no OSErrors."""
+    closed = DownloadServer()
+    closed.close()
+    monkeypatch.setenv("MMNEURONS_MIRRORS", f"https://huggingface.co={closed.url}")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    made = row("pmc-vqa", tmp_path)["source"]
+    repo = HubRepo.of(made["hub"], made["page"])
+    with pytest.raises(DownloadError) as error:
+        if ask == "files":
+            repo.files("*.zip")
+        else:
+            with repo.open("images.zip"):
+                pass
+    for part in ("datasets/RadGenome/PMC-VQA:", "datasets/xmcmic/PMC-VQA:", "by hand from https"):
+        assert part in str(error.value)
+
+
+def test_a_hub_that_falls_silent_while_a_file_is_read_is_said(
+    server, online, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    made = row("pmc-vqa", tmp_path)["source"]
+    Hub(server, made["hub"]["repo"], made["hub"]["revision"], {"images.zip": bytes(3_000_000)})
+    with (
+        pytest.raises(DownloadError, match="images.zip cannot be fetched"),
+        HubRepo.of(made["hub"], made["page"]).open("images.zip") as stream,
+    ):
+        assert stream.read(10) == bytes(10)
+        closed = DownloadServer()
+        closed.close()
+        server.files["/storage/images.zip"].redirect = f"{closed.url}/images.zip"
+        stream.seek(2_000_000)
+        stream.read(10)
 
 
 def test_a_download_from_the_hub_goes_on_where_it_stopped(server, tmp_path):

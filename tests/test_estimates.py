@@ -11,6 +11,7 @@ from published_checkpoints import layout
 from mmneurons import estimates
 from mmneurons.config import merge
 from mmneurons.estimates import Work, table, work_of
+from mmneurons.models.registry import ADAPTERS
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -19,12 +20,13 @@ def read(name):
     return yaml.safe_load((REPOSITORY / name).read_text("utf-8"))
 
 
-MODELS, ENCODERS = read("resources/models.yaml"), read("resources/encoders.yaml")
+REGISTRIES = [read(f"resources/{name}.yaml") for name in ("models", "encoders", "datasets")]
+MODELS, _, DATASETS = REGISTRIES
 PAPER = merge(read("config.yaml"), read("presets/paper.yaml"))
 
 
 def test_the_table_of_the_docs_is_the_one_that_is_printed():
-    printed = table(PAPER, MODELS, ENCODERS)
+    printed = table(PAPER, *REGISTRIES)
     assert printed in (REPOSITORY / "docs/models.md").read_text("utf-8")
 
 
@@ -54,6 +56,83 @@ def test_captions_under_noise_by_hand():
     (work,) = [w for w in work_of(PAPER, MODELS) if w.rule == "caption_under_noise"]
     assert work.sequences == 90 * 90 * 3 * 2 * (8 * 10 + 5 * 2)
     assert (work.prompt, work.generated, work.batch) == (64 + 80, 32, 2)
+
+
+@pytest.mark.parametrize("family", ADAPTERS)
+def test_every_family_has_its_image_tokens(family):
+    assert estimates.IMAGE_TOKENS[family] > 0
+
+
+def test_a_model_of_no_paper_is_estimated_as_well():
+    other = copy.deepcopy(PAPER)
+    other["pan"]["models"] = ["qwen2.5-vl-7b"]
+    printed = table(other, *REGISTRIES)
+    for stage in ("fetch", "record", "intervene"):
+        assert f"| {stage} | `qwen2.5-vl-7b` |" in printed
+
+
+def test_keys_and_values_by_hand():
+    """The preset's own reckoning: 25 GB for the 13B model with 2 replies of 5 beams."""
+    of = {w.model: w for w in work_of(PAPER, MODELS) if w.rule == "reply_to_questions"}
+    larger = of["llava-v1.6-vicuna-13b"]
+    assert larger.cached() == 2 * 5 * (2340 + 80 + 512)
+    taken = larger.cached() * MODELS[larger.model]["kv"] * 2 / 1e9
+    assert taken == pytest.approx(25, rel=0.05)
+    (row,) = [
+        r
+        for r in table(PAPER, *REGISTRIES).splitlines()
+        if "intervene | `llava-v1.6-vicuna-13b" in r
+    ]
+    assert row.split(" | ")[4] == f"{1.5 * 2 * 13.4 + taken:.0f}"
+    greedy = copy.deepcopy(PAPER)
+    greedy["mmneuron"]["evaluate"]["strategy"] = "greedy"
+    of = {w.model: w for w in work_of(greedy, MODELS) if w.rule == "reply_to_questions"}
+    assert of["llava-v1.6-vicuna-13b"].cached() == larger.cached() / 5
+    assert all(w.cached() == 0 for w in work_of(PAPER, MODELS) if w.rule == "record_domains")
+
+
+def kv_of(name, leaves_out="multiway.1"):
+    """Rows of all projections to keys and values of a published layout, one copy of each."""
+    return sum(
+        shape[0]
+        for key, (_, shape) in layout(name).items()
+        if "self_attn" in key and ("k_proj" in key or "v_proj" in key)
+        if not key.startswith(("vision", "text")) and leaves_out not in key and len(shape) == 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "count"),
+    [
+        ("minigpt4-llama2-7b", kv_of("llama-2-7b-chat-hf")),
+        ("instructblip-vicuna-7b", kv_of("llama-2-7b-chat-hf")),  # Vicuna has Llama's sizes
+        ("llava-v1.6-vicuna-7b", kv_of("llama-2-7b-chat-hf")),
+        ("mplug-owl2-llama2-7b", kv_of("mplug-owl2-llama2-7b")),
+        ("llava-llama-2-13b", kv_of("llava-llama-2-13b")),
+        ("llava-v1.6-vicuna-13b", kv_of("llava-llama-2-13b")),
+        ("qwen2.5-vl-7b", 28 * 2 * 4 * 128),  # layers, keys and values, heads, width
+    ],
+)
+def test_keys_and_values_are_those_of_the_published_layouts(row, count):
+    assert MODELS[row]["kv"] == count > 0
+
+
+def test_pictures_on_the_disk_by_hand():
+    taken = {
+        row.split("`")[1]: float(row.split(" | ")[2])
+        for row in table(PAPER, *REGISTRIES).splitlines()
+        if "pictures of" in row
+    }
+    assert taken == {
+        "coco-2017": 0.4,  # 30 objects of 60 pictures
+        "sbu": 0.2,
+        **dict.fromkeys(("vqav2", "pmc-vqa", "doc-vqa"), 4.4),  # 22,000 of 0.2 MB
+        "lingo-qa": 65.6 + 22,  # five frames of each
+        "rsvqa-hr": 8.4,  # all that there are
+    }
+    assert DATASETS["rsvqa-hr"]["source"]["kept"]["megabytes"] == pytest.approx(
+        512 * 512 * 3 / 1e6, abs=0.01
+    )
 
 
 def test_more_samples_take_more_and_larger_batches_less():
@@ -110,6 +189,7 @@ def published(row, bytes_a_weight):
             + elements("clip-vit-large-patch14", "text_", "visual_projection", "logit_scale"),
         ),
         ("mplug-owl2-llama2-7b", elements("mplug-owl2-llama2-7b")),
+        ("qwen2.5-vl-7b", published("qwen2.5-vl-7b", 2)),
         ("instructblip-vicuna-7b", published("instructblip-vicuna-7b", 4)),
         ("llava-v1.6-vicuna-7b", published("llava-v1.6-vicuna-7b", 2)),
         ("llava-v1.6-vicuna-13b", published("llava-v1.6-vicuna-13b", 2)),

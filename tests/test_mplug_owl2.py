@@ -2,13 +2,14 @@
 
 import json
 import math
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from mplug_owl2_by_hand import ByHand
+from mplug_owl2_by_hand import ByHand, image_tokens
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -17,7 +18,11 @@ from transformers import CLIPImageProcessorPil, PreTrainedTokenizerFast
 from mmneurons.models.base import ModelCheckError
 from mmneurons.models.captions import fill_prompt
 from mmneurons.models.mplug_owl2 import MPlugOwl2, square_image_processor
-from mmneurons.models.mplug_owl2_modeling import MPlugOwl2Config, MPlugOwl2ForCausalLM
+from mmneurons.models.mplug_owl2_modeling import (
+    MPlugOwl2Config,
+    MPlugOwl2ForCausalLM,
+    VisualAbstractor,
+)
 from mmneurons.probe import hooks
 
 RESOURCES = Path(__file__).parents[1] / "resources"
@@ -357,6 +362,23 @@ def test_cached_steps_give_the_logits_of_one_pass(owl, pictures):
 
 
 # ------------------------------------------------------------------------ places on the picture
+
+
+@pytest.mark.parametrize("eps", [1e-6, 1e-2])
+def test_only_the_ffns_inner_norm_has_the_eps_of_the_configuration(owl, eps):
+    """On queries and states so small that every eps shows."""
+    whole = owl.network.config
+    config = deepcopy(whole.visual_config.visual_abstractor)
+    config.layer_norm_eps = eps
+    abstractor = VisualAbstractor(config, whole.hidden_size)
+    abstractor.load_state_dict(owl.network.model.visual_abstractor.state_dict())
+    abstractor.query_embeds.data *= 2e-3
+    states = 2e-3 * torch.randn(17, 16, generator=torch.Generator().manual_seed(3))
+    w = {f"model.visual_abstractor.{k}": v.double() for k, v in abstractor.state_dict().items()}
+    expected, _ = image_tokens(w, states.double(), 4, 2, inner_eps=eps)
+    with torch.no_grad():
+        found = abstractor(states[None])[0]
+    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_patch_weights_are_the_abstractors_attention_to_patches(owl, by_hand, pictures):

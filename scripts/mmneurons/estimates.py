@@ -8,6 +8,7 @@ generated token reads every weight once a batch, and at least `STEP` passes befo
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -20,9 +21,9 @@ STEP = 0.03
 WEIGHT = {"float32": 4, "float16": 2, "bfloat16": 2}
 IMAGE_TOKENS = {
     **{"minigpt4": 64, "llava": 256, "llava_next": 2340, "instructblip": 32},
-    "mplug_owl2": 65,
+    **{"mplug_owl2": 65, "qwen2_5_vl": 391},
 }
-"""A picture's, of LLaVA-NeXT one of 640 x 480 pixels."""
+"""A picture's, of LLaVA-NeXT and Qwen2.5-VL one of 640 x 480 pixels."""
 TEXT_TOKENS = 80
 """A prompt's, about."""
 CONCEPTS = 3
@@ -31,8 +32,8 @@ REPLY = 16
 """Tokens of a reply, about: it ends long before max_new_tokens."""
 PARTS = 4
 """Of a model whose neurons are deactivated: each of three modules, and all."""
-PICTURE = 0.2e6
-"""Bytes of a picture on the disk, about."""
+PICTURE = 0.2
+"""Megabytes of a picture on the disk, about, where its dataset's row says nothing else."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Work:
     """What one rule does with one model, all shards together.
 
     sequences: how often a prompt is read, `prompt` tokens each, with a backward pass or without;
-    generated: tokens after each prompt; batch: sequences that are generated side by side.
+    generated: tokens after each prompt, about; batch: sequences that are generated side by side,
+    each with all its beams; most: tokens that one may have, if that is more than `generated`.
     """
 
     stage: str
@@ -51,6 +53,13 @@ class Work:
     generated: int = 0
     backward: bool = False
     batch: int = 1
+    beams: int = 1
+    most: int = 0
+
+    def cached(self) -> int:
+        """Tokens whose keys and values are held at once, at most."""
+        longest = self.prompt + max(self.generated, self.most)
+        return self.batch * self.beams * longest if self.generated else 0
 
     def hours(self, parameters: float, weight: int) -> float:
         """GPU hours of a model of so many parameters, of `weight` bytes each."""
@@ -115,7 +124,8 @@ def _pan(pan, compute, models, prompt) -> Iterator[Work]:
         noise = pan["weight_noise"]
         levels = sum(len(scale["levels"]) for scale in models[model]["weight_noise"])
         captions = noise["samples"] * levels * noise["draws"] * (1 + noise["control_seeds"])
-        yield Work("intervene", "caption_under_weight_noise", model, captions, read, new)
+        rule = "caption_under_weight_noise"
+        yield Work("intervene", rule, model, captions, read, new, batch=batch)
         edit = pan["edit"]
         shown = 1 + edit["transfer_pictures"] + edit["locality_pictures"]
         captions = edit["pairs"] * shown * (2 + edit["control_seeds"])
@@ -134,17 +144,20 @@ def _mmneuron(mmneuron, compute, prompt) -> Iterator[Work]:
         replies = (
             domains * asked["evaluate"] * (1 + PARTS * (1 + mmneuron["evaluate"]["control_seeds"]))
         )
-        new = min(REPLY, mmneuron["evaluate"]["max_new_tokens"])
-        rows = compute["noise_batch_size"]  # each with all its beams
-        yield Work("intervene", "reply_to_questions", model, replies, read, new, batch=rows)
+        decoding = mmneuron["evaluate"]
+        most = decoding["max_new_tokens"]
+        beams = decoding["num_beams"] if decoding["strategy"] == "beam" else 1
+        held = {"batch": compute["noise_batch_size"], "beams": beams, "most": most}
+        new = min(REPLY, most)
+        yield Work("intervene", "reply_to_questions", model, replies, read, new, **held)
 
 
-def table(config: Mapping, models: Mapping, encoders: Mapping) -> str:
+def table(config: Mapping, models: Mapping, encoders: Mapping, datasets: Mapping) -> str:
     """The estimates as a table in Markdown, a row a stage and model, and a sum.
 
     Columns: disk that is taken (GB), main memory of the largest job (GB), of a GPU (GB: the
-    weights, and half as much for activations), hours on one A100. Pictures are those of the papers
-    whose models are in the table.
+    weights, half as much for activations, and keys and values of what is generated), hours on one
+    A100. Pictures are those of the papers whose models are in the table.
     """
     weight = WEIGHT[config["compute"]["dtype"]]
     rows = [("stage", "of", "disk, GB", "memory, GB", "GPU memory, GB", "GPU hours")]
@@ -161,22 +174,23 @@ def table(config: Mapping, models: Mapping, encoders: Mapping) -> str:
         taken = fetched * (1 if row["source"]["convert"] == "transformers" else 2)
         disk += taken
         rows.append(("fetch", f"`{name}`", f"{taken:.0f}", "", "", ""))
-    pictures = _pictures(config, named) * PICTURE / 1e9
-    disk += pictures
-    rows.append(("fetch", "pictures, without annotations", f"{pictures:.0f}", "", "", ""))
+    for name, samples in _samples(config, named).items():
+        if "source" not in datasets[name]:
+            continue
+        taken = _gigabytes(samples, datasets[name]["source"].get("kept", {}))
+        disk += taken
+        rows.append(("fetch", f"pictures of `{name}`", f"{taken:.1f}", "", "", ""))
     total = 0.0
     for stage in ("caption", "record", "intervene"):
         for model in named:
-            hours = sum(
-                each.hours(models[model]["parameters"], weight)
-                for each in work
-                if (each.stage, each.model) == (stage, model)
-            )
-            if not hours:
+            own = [each for each in work if (each.stage, each.model) == (stage, model)]
+            if not own:
                 continue
+            hours = sum(each.hours(models[model]["parameters"], weight) for each in own)
             total += hours
             memory = models[model]["memory_mb"] / 1000
-            gpu = 1.5 * weight * models[model]["parameters"] / 1e9
+            cache = max(each.cached() for each in own) * models[model]["kv"]
+            gpu = weight * (1.5 * models[model]["parameters"] + cache) / 1e9
             figures = ("", f"{memory:.0f}", f"{gpu:.0f}", _hours(hours))
             rows.append((stage, f"`{model}`", *figures))
     rows.append(("all", "", f"{disk:.0f}", "", "", _hours(total)))
@@ -184,18 +198,27 @@ def table(config: Mapping, models: Mapping, encoders: Mapping) -> str:
     return "\n".join([head, "| --- | --- | ---: | ---: | ---: | ---: |", *body])
 
 
-def _pictures(config: Mapping, named: Container[str]) -> int:
-    """Pictures that samples of the papers with these models need, before any is left out."""
+def _samples(config: Mapping, named: Container[str]) -> dict[str, int]:
+    """Samples of each dataset that the papers with these models need, before any is left out."""
     two_stage, pan, mmneuron = config["two_stage"], config["pan"], config["mmneuron"]
-    found = 0
+    found: Counter[str] = Counter()
     if two_stage["model"] in named:
-        found += len(two_stage["objects"]) * two_stage["candidates_per_object"]
+        found[two_stage["dataset"]] += (
+            len(two_stage["objects"]) * two_stage["candidates_per_object"]
+        )
     if any(model in named for model in pan["models"]):
-        found += pan["pictures"]
+        found[pan["dataset"]] += pan["pictures"]
     if any(model in named for model in mmneuron["models"]):
-        domains = sum(1 for name in mmneuron["domains"].values() if name)
-        found += domains * (mmneuron["questions"]["identify"] + mmneuron["questions"]["evaluate"])
-    return found
+        asked = mmneuron["questions"]
+        for name in filter(None, mmneuron["domains"].values()):
+            found[name] += asked["identify"] + asked["evaluate"]
+    return dict(found)
+
+
+def _gigabytes(samples: int, kept: Mapping) -> float:
+    """What pictures of a dataset take; kept: as its row in the registry says."""
+    pictures = min(samples * kept.get("frames", 1), kept.get("pictures", math.inf))
+    return kept.get("gigabytes", 0) + pictures * kept.get("megabytes", PICTURE) / 1000
 
 
 def _hours(hours: float) -> str:

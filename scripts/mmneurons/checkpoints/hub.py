@@ -1,8 +1,9 @@
 """Fetching originals: files of the Hugging Face hub, or a single file by its URL.
 
-huggingface_hub finds the files and moves the bytes. Since its version 2 it begins a file anew after
-a process died, so where a file stands until it is whole, and from where it goes on, is kept here:
-in `NAME.part` beside it.
+A single file comes by `mmneurons.downloads.http`, mirrors and all. Of the hub, huggingface_hub
+finds the files and moves the bytes. Since its version 2 it begins a file anew after a process died,
+so where a file stands until it is whole, and from where it goes on, is kept here: in `NAME.part`
+beside it.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
+from huggingface_hub.utils import build_hf_headers
 
 from mmneurons.artifacts.files import write_json
 from mmneurons.checkpoints.sources import RECEIPT, Original
 from mmneurons.console import progress
+from mmneurons.downloads.errors import DownloadError
+from mmneurons.downloads.http import Remote, download
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +49,7 @@ class RemoteFile:
     """A file to fetch.
 
     size: bytes, None if the server does not say; sha256 of its content, or git: the hash under
-    which git knows it; both None where nobody published one; of_hub: whether the hub's token
-    belongs into the request.
+    which git knows it; both None where nobody published one.
     """
 
     name: str
@@ -55,7 +57,6 @@ class RemoteFile:
     size: int | None
     sha256: str | None = None
     git: str | None = None
-    of_hub: bool = True
 
 
 def fetch(original: Original, folder: Path) -> dict:
@@ -66,6 +67,39 @@ def fetch(original: Original, folder: Path) -> dict:
     Raises FetchError.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    commit, names = _fetch_url(original, folder) if original.url else _fetch_hub(original, folder)
+    receipt = {
+        "from": original.name,
+        "revision": original.revision,
+        "commit": commit,
+        "licence": original.licence,
+        "files": {
+            name: {
+                "bytes": (folder / name).stat().st_size,
+                "sha256": _digest(folder / name, hashlib.sha256()),
+            }
+            for name in names
+        },
+    }
+    write_json(receipt, folder / RECEIPT)
+    return receipt
+
+
+def _fetch_url(original: Original, folder: Path) -> tuple[None, list[str]]:
+    """No commit, and the name of the one file."""
+    path = folder / PurePosixPath(original.url.partition("?")[0]).name
+    checksum = f"sha256:{original.sha256}" if original.sha256 else None
+    try:
+        download(Remote(original.url, checksum=checksum), path)
+    except DownloadError as error:
+        raise FetchError(f"{error}\n{_by_hand(original, folder)}") from error
+    if original.sha256 not in (None, _digest(path, hashlib.sha256())):
+        raise FetchError(f"{path} was there and is not what the registry names: delete it")
+    return None, [path.name]
+
+
+def _fetch_hub(original: Original, folder: Path) -> tuple[str, list[str]]:
+    """The commit that the revision is now, and the names of the files."""
     try:
         commit, files = _files_of(original)
         for file in files:
@@ -85,30 +119,11 @@ def fetch(original: Original, folder: Path) -> dict:
             f"{original.name} could not be fetched: {error}. Start again to go on where it broke "
             f"off. {_by_hand(original, folder)}"
         ) from error
-    receipt = {
-        "from": original.name,
-        "revision": original.revision,
-        "commit": commit,
-        "licence": original.licence,
-        "files": {
-            file.name: {
-                "bytes": (folder / file.name).stat().st_size,
-                "sha256": _digest(folder / file.name, hashlib.sha256()),
-            }
-            for file in files
-        },
-    }
-    write_json(receipt, folder / RECEIPT)
-    return receipt
+    return commit, [file.name for file in files]
 
 
-def _files_of(original: Original) -> tuple[str | None, list[RemoteFile]]:
+def _files_of(original: Original) -> tuple[str, list[RemoteFile]]:
     """The commit that the revision is now, and the files of the original."""
-    if original.url:
-        name = PurePosixPath(original.url.partition("?")[0]).name
-        return None, [
-            RemoteFile(name, original.url, _size_of(original.url), original.sha256, of_hub=False)
-        ]
     info = HfApi().model_info(original.repo, revision=original.revision, files_metadata=True)
     files = [
         RemoteFile(
@@ -132,14 +147,6 @@ def _files_of(original: Original) -> tuple[str | None, list[RemoteFile]]:
     return info.sha, files
 
 
-def _size_of(url: str) -> int | None:
-    """What the server says of a file's length."""
-    response = http_backoff("HEAD", url, follow_redirects=True)
-    hf_raise_for_status(response)
-    length = response.headers.get("Content-Length")
-    return int(length) if length else None
-
-
 def _fetch_file(file: RemoteFile, folder: Path) -> None:
     target = folder / file.name
     if target.is_file() and file.size in (None, target.stat().st_size) and _is(target, file):
@@ -156,7 +163,7 @@ def _fetch_file(file: RemoteFile, folder: Path) -> None:
         if have == 0 or have != file.size:
             # A length that is not the announced one is an OSError here. What was written until then
             # stays, and the next start goes on from it.
-            headers = build_hf_headers() if file.of_hub else {}
+            headers = build_hf_headers()
             http_get(file.url, out, resume_size=have, headers=headers, expected_size=file.size)
     if _looks_like_a_page(part):
         part.unlink()

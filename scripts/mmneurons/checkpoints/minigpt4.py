@@ -23,6 +23,8 @@ from mmneurons.models.minigpt4_modeling import (
 )
 
 UNUSED_OF_EVA = re.compile(r"(norm|fc_norm|head|lm_head)\.|mask_token$")
+FREQUENCIES = "rotary_emb.inv_freq"
+"""Of the rotation of positions: they follow from the configuration."""
 
 
 def plan(originals: Mapping[str, Path], vision: EvaVisionConfig | None = None) -> Plan:
@@ -38,9 +40,13 @@ def plan(originals: Mapping[str, Path], vision: EvaVisionConfig | None = None) -
             return None
         return f"visual_encoder.{name}"
 
+    def of_projection(name: str) -> str | None:
+        # Training saved all that is no frozen parameter: with old versions of transformers, the
+        # decoder's buffers of rotary frequencies, too.
+        return None if name.endswith(FREQUENCIES) else name
+
     def of_llama(name: str) -> str | None:
-        # The frequencies of the rotation follow from the configuration.
-        return None if name.endswith("rotary_emb.inv_freq") else f"llama_model.{name}"
+        return None if name.endswith(FREQUENCIES) else f"llama_model.{name}"
 
     width = vision.hidden_size
     return Plan(
@@ -48,7 +54,7 @@ def plan(originals: Mapping[str, Path], vision: EvaVisionConfig | None = None) -
         MiniGPT4Config(vision_config=vision, text_config=text),
         [
             Piece(_only(originals["vision"]), of_eva),
-            Piece(_only(originals["projection"]), lambda name: name, inside="model"),
+            Piece(_only(originals["projection"]), of_projection, inside="model"),
             Piece(weight_files(originals["decoder"]), of_llama),
         ],
         {"ln_vision.weight": torch.ones(width), "ln_vision.bias": torch.zeros(width)},

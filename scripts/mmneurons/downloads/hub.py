@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
 )
@@ -34,6 +35,10 @@ T = TypeVar("T")
 
 BLOCK = 1 << 17
 """Bytes read ahead: a picture, not many."""
+
+FAILURES = (HTTPError, OSError, HfHubHTTPError, EntryNotFoundError, OfflineModeIsEnabled)
+"""What the library raises for a hub that does not give the file. `HTTPError` is that of its HTTP
+client, for no connection and no answer in time: it is no OSError."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -74,7 +79,7 @@ class HubRepo:
         with self._first(Path(file), opened) as stream:
             try:
                 yield stream
-            except (HfHubHTTPError, OSError) as error:
+            except FAILURES as error:
                 failed = [f"{self.repo}: {_said(error)}"]
                 raise DownloadError(by_hand(Path(file), failed, self.page)) from error
 
@@ -89,7 +94,7 @@ class HubRepo:
                 return get(repo)
             except DownloadError:
                 raise
-            except (OSError, HfHubHTTPError, EntryNotFoundError, OfflineModeIsEnabled) as error:
+            except FAILURES as error:
                 failed.append(f"{HUB}/datasets/{repo}: {_said(error)}")
                 _LOG.warning("%s", failed[-1])
         raise DownloadError(by_hand(path, failed, self.page))

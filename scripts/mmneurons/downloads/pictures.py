@@ -23,10 +23,17 @@ from mmneurons.downloads.space import require_space
 AT_ONCE = 8
 NOT_THERE = "not_there.json"
 """Beside the pictures: {file: why the source has it no longer}. Who deletes it asks again."""
+FAILED = "failed.json"
+"""Beside the pictures: {file: runs in which its server failed while others answered}."""
 
+_RUNS = 3  # of such, after which a picture is passed over
 _GIVEN_UP = 8  # pictures one after the other for which there is no answer
 _TOO_MANY = 50  # pictures of which not one comes: that is no chance any more
 _LOG = logging.getLogger(__name__)
+
+
+class _NotAsked(Unsteady):
+    """A picture behind too many for which there was no answer."""
 
 
 class Pictures(Protocol):
@@ -61,16 +68,20 @@ class ByAddress:
         self._local = threading.local()
 
     def bring(self, files: Sequence[str]) -> dict[str, str]:
-        """See `Pictures`. What is gone for good is noted in `NOT_THERE` and not asked for again."""
+        """See `Pictures`. What is gone for good is noted in `NOT_THERE` and not asked for again.
+
+        So is what failed in three runs while others answered, lest it block all runs for ever.
+        """
         notes = self.root / NOT_THERE
         known: dict[str, str] = read_json(notes) if notes.exists() else {}
         missing = missing_files(self.root, files)
         asked = [file for file in missing if file not in known]
         found = dict(zip(asked, self._fetch_all(asked), strict=True)) if asked else {}
         failed = {file: why for file, why in found.items() if why is not None}
-        answered = any(not isinstance(why, Unsteady) for why in found.values())
+        answered = self._answers(files, found)
         # A host that is silent while others answer is as good as gone, but may come back.
         gone = {f: w for f, w in failed.items() if isinstance(w, Gone | Unreachable) and answered}
+        gone |= self._failed_too_often(found, answered)
         self._say(found)
         if failed.keys() - gone.keys() or len(failed) == len(asked) >= _TOO_MANY:
             # A network that lets nothing through looks as if every picture were gone.
@@ -80,12 +91,50 @@ class ByAddress:
             raise DownloadError(
                 f"{len(failed)} of {len(asked)} pictures did not come, first {file} from "
                 f"{', '.join(self.addresses(file))}: {why}. Those that came are kept: start again "
-                f"later, or place pictures by hand below {self.root}. {self.page}"
+                f"later, or place pictures by hand below {self.root}. One whose server fails in "
+                f"{_RUNS} runs while others answer is passed over. {self.page}"
             )
         if lasting := {f: str(w) for f, w in gone.items() if isinstance(w, Gone) and w.lasting}:
             write_json(known | lasting, notes)
         told = known | {file: str(why) for file, why in gone.items()}
         return {file: told[file] for file in missing if file in told}
+
+    def _answers(self, files: Sequence[str], found: Mapping[str, Exception | None]) -> bool:
+        """Whether any server answers: to what was asked, else for a picture that is here."""
+        if any(not isinstance(why, Unsteady) for why in found.values()):
+            return True
+        here = next((file for file in files if (self.root / file).exists()), None)
+        if not found or here is None:
+            return False
+        for address in self.addresses(here):
+            try:
+                with answer(self._session(), address, {}):
+                    return True
+            except Gone:
+                return True
+            except Unsteady:
+                continue
+        return False
+
+    def _failed_too_often(
+        self, found: Mapping[str, Exception | None], answered: bool
+    ) -> dict[str, Gone]:
+        """Pictures whose server failed in this run and in enough before; counts this run."""
+        notes = self.root / FAILED
+        runs: dict[str, int] = read_json(notes) if notes.exists() else {}
+        before = dict(runs)
+        gone = {}
+        for file, why in found.items():
+            if not isinstance(why, Unsteady):
+                runs.pop(file, None)
+            elif answered and not isinstance(why, Unreachable | _NotAsked):
+                runs[file] = runs.get(file, 0) + 1
+                if runs[file] >= _RUNS:
+                    said = f"its server failed in {runs[file]} runs while others answered, {why}"
+                    gone[file] = Gone(said, lasting=True)
+        if runs != before:
+            write_json(runs, notes)
+        return gone
 
     def _fetch_all(self, files: Sequence[str]) -> list[Exception | None]:
         """Why each file did not come, or None, in the order of the files."""
@@ -94,7 +143,7 @@ class ByAddress:
 
         def fetch(file: str) -> Exception | None:
             if len(in_a_row) >= _GIVEN_UP:
-                return in_a_row[-1]
+                return _NotAsked(str(in_a_row[-1]))
             try:
                 result = self._fetch(file)
             except (Gone, Unsteady) as error:

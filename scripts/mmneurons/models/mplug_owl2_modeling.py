@@ -48,7 +48,7 @@ class MPlugOwl2AbstractorConfig(PreTrainedConfig):
     """Six layers of cross-attention from 64 queries.
 
     grid_size: patches a side; encoder_hidden_size: width of the vision tower's states;
-    layer_norm_eps is not that of the FFN's inner norm, which is always 1e-6.
+    layer_norm_eps is that of the FFN's inner norm alone: the other norms never read it.
     """
 
     model_type = "mplug_owl2_visual_abstractor"
@@ -59,7 +59,7 @@ class MPlugOwl2AbstractorConfig(PreTrainedConfig):
     num_hidden_layers: int = 6
     num_attention_heads: int = 16
     intermediate_size: int = 2816
-    layer_norm_eps: float = 1e-5
+    layer_norm_eps: float = 1e-6
     encoder_hidden_size: int = 1024
     grid_size: int = 32
 
@@ -189,6 +189,10 @@ class VisionModel(nn.Module):
 # ------------------------------------------------------------------------------------ abstractor
 
 
+ABSTRACTOR_EPS = 1e-5
+"""Of all norms of the abstractor but the FFN's inner one: torch's own, whatever the config says."""
+
+
 class AbstractorAttention(nn.Module):
     """Queries read keys that are the queries themselves, then class token and patches."""
 
@@ -229,7 +233,7 @@ class AbstractorMlp(nn.Module):
         super().__init__()
         self.w1 = nn.Linear(config.hidden_size, config.intermediate_size)
         self.w3 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.ffn_ln = nn.LayerNorm(config.intermediate_size, eps=1e-6)
+        self.ffn_ln = nn.LayerNorm(config.intermediate_size, eps=config.layer_norm_eps)
         self.w2 = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -242,7 +246,7 @@ class AbstractorOutput(nn.Module):
     def __init__(self, config: MPlugOwl2AbstractorConfig):
         super().__init__()
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.norm2 = nn.LayerNorm(config.hidden_size, eps=ABSTRACTOR_EPS)
         self.mlp = AbstractorMlp(config)
 
     def forward(self, mixed: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
@@ -255,8 +259,8 @@ class AbstractorCrossAttention(nn.Module):
 
     def __init__(self, config: MPlugOwl2AbstractorConfig):
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.normk = nn.LayerNorm(config.encoder_hidden_size, eps=config.layer_norm_eps)
+        self.norm1 = nn.LayerNorm(config.hidden_size, eps=ABSTRACTOR_EPS)
+        self.normk = nn.LayerNorm(config.encoder_hidden_size, eps=ABSTRACTOR_EPS)
         self.attention = AbstractorAttention(config)
         self.output = AbstractorOutput(config)
 
