@@ -179,7 +179,7 @@ class Killer:
                 if kind:
                     print(f"{time.strftime('%X')} killed: {self.killed[-1]}", flush=True)
                     self.order.remove(kind)
-                    due = time.monotonic() + self.random.uniform(25, 50)
+                    due = time.monotonic() + self.random.uniform(20, 40)
             time.sleep(1)
 
     def _running(self):

@@ -96,10 +96,11 @@ def files_of(folder):
 
 def test_the_results_are_those_of_a_run_on_one_machine(killed, finished):
     here, there = files_of(killed.run.folder), files_of(finished)
-    tables = [name for name in there if name.endswith((".csv", ".md", ".parquet"))]
+    tables = [name for name in here if name.endswith((".csv", ".md", ".parquet"))]
     assert len(tables) > 150
-    assert here.keys() == there.keys()
-    assert [name for name in there if here[name] != there[name]] == []
+    # Other tests ask the run on one machine for more than `all`.
+    assert here.keys() <= there.keys()
+    assert [name for name in here if here[name] != there[name]] == []
     assert planned(killed.run.folder, "all", *SMOKE) == {}
 
 
