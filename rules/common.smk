@@ -73,7 +73,11 @@ FETCHED = {
     for file in row.get("source", {}).get("files", ())
     if not Path(row["root"], file).exists()
 }
-FETCHED_PATTERN = "|".join(map(re.escape, FETCHED)) or "(?!)"
+
+
+def one_of(names):
+    """A wildcard's pattern: one of some names, none if there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def from_the_web(*datasets):
@@ -145,6 +149,9 @@ def checkpoint_files(path):
     return sorted(str(path) for path in folder.rglob("*") if path.suffix in kinds)
 
 
+ENCODER_FILES = checkpoint_files(ENCODER["path"])
+
+
 def model_files(wildcards):
     return checkpoint_files(MODELS[wildcards.model]["path"])
 
@@ -156,15 +163,12 @@ def original_folders(wildcards):
 
 
 def conversion_memory(wildcards, attempt):
-    """MB, doubled at every new attempt: one and a half times the largest file, which has 10 GB at most, and Python with torch."""
+    """MB, doubled at every new attempt: one and a half times the largest file, which has 10 GB at
+    most, and Python with torch.
+    """
     parts = ABSENT[wildcards.checkpoint].originals.values()
     needed = int(1500 * min(10, max(each.gigabytes for each in parts))) + 3000
     return doubled(needed, attempt, config["compute"]["max_mem_mb"])
-
-
-def one_of(names):
-    """A wildcard's pattern: one of some names, none if there are none."""
-    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def model_row(wildcards):
@@ -299,9 +303,6 @@ def two_stage_variants(part):
     names = [main if name == "two_stage" else name for name in TWO_STAGE["methods"][part]]
     before = two_stage_variants("main") if part == "more" else []
     return [name for name in dict.fromkeys(names) if name not in before]
-
-
-ENCODER_FILES = checkpoint_files(ENCODER["path"])
 
 
 def thresholds_table(wildcards):

@@ -14,7 +14,7 @@ rule download_dataset_file:
     benchmark:
         "<benchmarks>/{file}/download_dataset_file.tsv"
     wildcard_constraints:
-        file=FETCHED_PATTERN,
+        file=one_of(FETCHED),
     localrule: True
     conda:
         "../envs/data.yaml"

@@ -68,7 +68,7 @@ def recipe(form: str) -> str:
     lines = [line for line in printed(form).splitlines() if not line.startswith("#")]
     text = HEAD + "\n".join(lines).replace("condaforge/miniforge3:latest", BASE) + "\n"
     clean = "conda clean --all -y"
-    text = text.replace(clean, f"{clean}{THEN[form]}rm -rf /root/.cache/pip")
+    text = text.replace(clean, f"{clean}{THEN[form]}rm -rf ~/.cache/pip")
     for script in sorted((ROOT / "envs").glob("*.post-deploy.sh")):
         name = script.name.removesuffix(".post-deploy.sh")
         pattern = rf"^( *(?:COPY )?)envs/{name}\.yaml (\S+)/environment\.yaml$"

@@ -17,16 +17,14 @@ import pytest
 from slurm_cluster import Cluster, Killer, Run, processes_in, within
 from smoke_run import REPOSITORY, SMOKE, copy_repository, planned
 
+from mmneurons.costs import read_rules
+
 if os.environ.get("MMNEURONS_SLURM") != "required":
     pytest.skip("starts a Slurm: only with MMNEURONS_SLURM=required", allow_module_level=True)
 
 SEED = 2025
 SMK = "\n".join(path.read_text() for path in sorted((REPOSITORY / "rules").glob("*.smk")))
-GPU_RULES = {
-    name
-    for name, text in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", SMK, re.MULTILINE | re.DOTALL)
-    if "gpu=" in text
-}
+GPU_RULES = {name for name, rule in read_rules(REPOSITORY / "rules").items() if rule.gpus}
 LOCAL_RULES = {
     name
     for block in re.findall(r"^localrules:\n((?:    \w+,\n)+)", SMK, re.MULTILINE)

@@ -84,9 +84,8 @@ def bring_members(
             for member, file in progress(chosen, description=f"Members of {archive}"):
                 if member.file_size > MOST_OF_A_PICTURE:
                     raise ArchiveError(f"{archive}: {file} is no picture by its size; refused")
-                with zipped.open(member) as source, atomic(root / file) as temporary:
-                    with open(temporary, "wb") as target:
-                        shutil.copyfileobj(source, target, 1 << 20)
+                with zipped.open(member) as source:
+                    _write(source, root / file)
     except zipfile.BadZipFile as error:
         raise ArchiveError(f"{archive} is broken: {error}") from error
     return {file: f"no member of {archive}" for file, member in found.items() if not member}
@@ -163,9 +162,8 @@ def _unpack_zip(
             if path.exists():
                 continue
             # zipfile reads no more than the directory says, and compares the sum of what it read.
-            with file.open(member) as source, atomic(path) as temporary:
-                with open(temporary, "wb") as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
+            with file.open(member) as source:
+                _write(source, path)
     return [path for _, path in chosen]
 
 
@@ -190,9 +188,8 @@ def _unpack_tar(
             _check_total(total, most, name)
             if not path.exists():
                 require_space(folder, member.size, name)
-                with file.extractfile(member) as source, atomic(path) as temporary:
-                    with open(temporary, "wb") as target:
-                        shutil.copyfileobj(source, target, 1 << 20)
+                with file.extractfile(member) as source:
+                    _write(source, path)
             written.append(path)
             if len(written) == count:
                 break
@@ -212,6 +209,12 @@ def check_member(member: tarfile.TarInfo, archive: str) -> None:
         raise ArchiveError(f"{archive} has a harmful member: {error}; refused") from error
     if not member.isdir():
         inside(Path(), member.name, archive)
+
+
+def _write(source: IO[bytes], path: Path) -> None:
+    """A member's content, which appears at its place when it is whole."""
+    with atomic(path) as temporary, open(temporary, "wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
 
 
 def _check_total(total: int, most: int | None, archive: str) -> None:
