@@ -133,8 +133,30 @@ class Run:
     def said(self):
         return self.log.read_text()
 
-    def unlock(self):
-        command(*self._command("--unlock"), cwd=self.folder)
+    def again(self):
+        """Start after a kill, as its user would: also once more if planning met a job's end.
+
+        Snakemake stops if a file vanishes or comes while it plans, and jobs of the killed run may
+        still write. Returns what the last start has said when it has ended or sent its first job.
+        """
+        for _ in range(3):
+            # Taking the lock away plans, too.
+            within(120, self._unlocked, "the folder is unlocked")
+            before = len(self.said())
+            self.start()
+            within(
+                240,
+                lambda start=before: not self.goes_on() or "with SLURM job" in self.said()[start:],
+                "Snakemake is refused or sends jobs",
+            )
+            said = self.said()[before:]
+            if self.goes_on() or "Unable to obtain modification time" not in said:
+                break
+        return said
+
+    def _unlocked(self):
+        command_line = self._command("--unlock")
+        return subprocess.run(command_line, cwd=self.folder, capture_output=True).returncode == 0
 
     def goes_on(self):
         return self.process.poll() is None
@@ -253,19 +275,11 @@ class Killer:
             return False
         self.run.kill()
         old = self.cluster.queue(self.run.folder)
-        self.run.unlock()
-        before = len(self.run.said())
-        self.run.start()
-        within(
-            240,
-            lambda: not self.run.goes_on() or "with SLURM job" in self.run.said()[before:],
-            "Snakemake is refused or sends jobs",
-        )
+        said = self.run.again()
         left = self.cluster.queue(self.run.folder).keys() & old.keys()
         if self.run.goes_on():
             assert not left, "started beside the jobs of a killed run"
         else:
-            said = self.run.said()[before:]
             assert "An earlier run in" in said, said[-3000:]
             assert all(f"Slurm job {job} (" in said for job in left), said[-3000:]
             self.refused += 1
@@ -273,8 +287,7 @@ class Killer:
             if left:
                 command("scancel", "--state=PENDING", *left)
             within(240, lambda: not self.cluster.queue(self.run.folder), "jobs of the killed run")
-            self.run.unlock()
-            self.run.start()
+            self.run.again()
         self.killed.append(("snakemake", f"with {len(old)} jobs queued"))
         return True
 
