@@ -27,13 +27,21 @@ class FfnSite:
     `activation` is the module of the activation function: its input is `pre`, its output `act`.
     `output` is the projection back to the residual stream: its input is `post`. In a plain FFN
     `act` and `post` are the same numbers; in a gated one (Llama) `post` = act x up, and only
-    `post` times the rows of `output` adds up to the FFN's output.
+    `post` times the rows of `output` adds up to the FFN's output. `inputs` are the projections that
+    a neuron reads by, a row of each weight: one of a plain FFN, gate and partner of a gated one;
+    left out where a family does not say (language layers always do).
     """
 
     module: Module
     layer: int
     activation: nn.Module
     output: nn.Linear
+    inputs: tuple[nn.Linear, ...] = ()
+
+    @classmethod
+    def gated(cls, module: Module, layer: int, mlp: nn.Module) -> FfnSite:
+        """An FFN as Llama has it, with the names that transformers gives its parts."""
+        return cls(module, layer, mlp.act_fn, mlp.down_proj, (mlp.gate_proj, mlp.up_proj))
 
     @property
     def n_units(self) -> int:

@@ -161,7 +161,7 @@ class InstructBlip(MultimodalModel):
     def sites(self, module: Module = "language") -> list[FfnSite]:
         if module == "language":
             return [
-                FfnSite(module, i, layer.mlp.act_fn, layer.mlp.down_proj)
+                FfnSite.gated(module, i, layer.mlp)
                 for i, layer in enumerate(self.decoder.model.layers)
             ]
         if module == "vision":

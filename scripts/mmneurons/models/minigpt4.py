@@ -83,10 +83,7 @@ class MiniGPT4(MultimodalModel):
     def sites(self, module: Module = "language") -> list[FfnSite]:
         if module == "language":
             layers = self.decoder.model.layers
-            return [
-                FfnSite(module, i, layer.mlp.act_fn, layer.mlp.down_proj)
-                for i, layer in enumerate(layers)
-            ]
+            return [FfnSite.gated(module, i, layer.mlp) for i, layer in enumerate(layers)]
         if module == "vision":
             blocks = self.network.visual_encoder.blocks
             return [FfnSite(module, i, b.mlp.act, b.mlp.fc2) for i, b in enumerate(blocks)]

@@ -154,7 +154,7 @@ class MPlugOwl2(MultimodalModel):
         # projection there is a norm, so a unit does not add a row of its own to the output.
         if module == "language":
             return [
-                FfnSite(module, i, layer.mlp.act_fn, layer.mlp.down_proj)
+                FfnSite.gated(module, i, layer.mlp)
                 for i, layer in enumerate(self.network.model.layers)
             ]
         if module == "vision":

@@ -229,10 +229,7 @@ class Qwen25VL(MultimodalModel):
             return [FfnSite(module, 0, activation, output)]
         else:
             return []
-        return [
-            FfnSite(module, i, layer.mlp.act_fn, layer.mlp.down_proj)
-            for i, layer in enumerate(layers)
-        ]
+        return [FfnSite.gated(module, i, layer.mlp) for i, layer in enumerate(layers)]
 
     def owners(
         self,
