@@ -700,7 +700,13 @@ def test_doc_vqa_reads_questions_and_row_groups_by_range(server, online, tmp_pat
     assert exclusions.empty
     for name in table["source_id"]:
         assert (tmp_path / f"a/{name}.png").read_bytes() == jpeg(int(name), (200, 150))
-    assert sum(server.sent.values()) - asked_for_questions < 0.6 * whole
+    sent = sum(server.sent.values())
+    assert sent - asked_for_questions < 0.6 * whole
+    # A job that failed has lost its folder of results, and asks for no page again.
+    (tmp_path / "doc/pictures" / f"{table['source_id'][0]}.png").unlink()
+    again, _ = choose(reader, made, tmp_path / "again", 3, 1)
+    assert again.equals(table)
+    assert 0 < sum(server.sent.values()) - sent < 0.6 * (sent - asked_for_questions)
     # The same questions as from the whole tables, placed by hand.
     for name, content in files.items():
         (tmp_path / "hand" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ those of the questions that are taken are extracted.
 from __future__ import annotations
 
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -21,10 +22,13 @@ from mmneurons.datasets.question_files import annotation_files, questions_file
 from mmneurons.datasets.questions import Question, Questions, annotations
 from mmneurons.downloads.archives import inside
 from mmneurons.downloads.hub_tables import ORIGIN
+from mmneurons.downloads.space import require_space
 
 SOURCE = "https://huggingface.co/datasets/pixparse/docvqa-single-page-questions"
 WHAT = "table of DocVQA's questions"
 _COLUMNS = ["question_id", "question", "answers", "other_metadata.image"]
+PAGE = 500_000
+"""Bytes of a page with room to spare: the tables, 12.4 GB, have 50,000 of them."""
 _BATCH = 16
 """Rows whose pictures are in memory at once."""
 
@@ -41,7 +45,8 @@ def read(
     the bytes that the table has.
 
     open_piece: opens a table by its name in the repository it was published in; used where the
-    questions were fetched without their pictures (`{split}.questions.parquet`).
+    questions were fetched without their pictures (`{split}.questions.parquet`). What is fetched so
+    stays below the root, in `pictures/`, so that a job that is tried again fetches the rest only.
     """
     files = annotation_files("doc_vqa", root, split, fetched=open_piece is not None)
     fetched = files == [f"{root}/{questions_file(split)}"]
@@ -67,16 +72,26 @@ def read(
         return Question(text, [f"{number}.png"], (answers or [""])[0], answers)
 
     def extract(places: Sequence[int], folder: Path) -> None:
+        home = Path(root) / "pictures" if fetched else folder
+        pages = [inside(home, f"{rows[place][0]}.png", origins[place][0]) for place in places]
         wanted: dict[str, dict[int, dict[int, Path]]] = defaultdict(lambda: defaultdict(dict))
-        for place in places:
+        for place, path in zip(places, pages, strict=True):
             file, group, row = origins[place]
-            wanted[file][group][row] = inside(folder, f"{rows[place][0]}.png", file)
+            if not (fetched and path.exists()):
+                wanted[file][group][row] = path
+        if fetched and wanted:
+            number = sum(len(each) for groups in wanted.values() for each in groups.values())
+            require_space(home, number * PAGE, f"{number} pages of documents")
         for file, groups in progress(sorted(wanted.items()), description="Tables with pictures"):
             with opened(file) as stream, pq.ParquetFile(stream) as parquet:
                 for group, paths in sorted(groups.items()):
                     for row, picture in _pictures(parquet, group, paths):
                         with atomic(paths[row]) as temporary:
                             temporary.write_bytes(picture)
+        if fetched:
+            for path in filter(Path.exists, pages):
+                with atomic(folder / path.name) as temporary:
+                    shutil.copyfile(path, temporary)
 
     return Questions(
         ids=[number for number, _, _, _ in rows],

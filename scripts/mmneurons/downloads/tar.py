@@ -22,6 +22,8 @@ from mmneurons.downloads.ranges import RangedFile
 from mmneurons.downloads.space import require_space
 
 _LOG = logging.getLogger(__name__)
+TYPICAL_MEMBER = 1_000_000
+"""Bytes, with room to spare: 512 x 512 pixels of three bytes, as RSVQA-HR has them."""
 _BLOCK = 512
 
 
@@ -58,7 +60,8 @@ class FromTar:
         if self.remote.bytes not in (None, facts["length"]):
             raise Gone(f"{facts['length']} bytes, where {self.remote.bytes} are published")
         index = _Index(self.index, facts)
-        require_space(self.root, MOST_OF_A_PICTURE, self.index.stem)
+        expected = max(MOST_OF_A_PICTURE, len(missing) * TYPICAL_MEMBER)
+        require_space(self.root, expected, f"{len(missing)} pictures of {self.index.stem}")
         known = sorted((index.places[f], f) for f in missing if f in index.places)
         for (start, size), file in progress(known, description="Known members") if known else ():
             self._write(file, self._checked(file, size), stream.part(start, size))
