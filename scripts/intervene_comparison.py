@@ -11,11 +11,11 @@ from mmneurons.console import log_to, progress
 from mmneurons.datasets.pictures import read_picture
 from mmneurons.interventions.comparison import (
     CAPTION_COLUMNS,
+    InterventionSettings,
     Shown,
-    Tests,
+    intervene_on,
     neuron_sets,
-    test_concept,
-    tested_pictures,
+    pictures_to_test,
 )
 from mmneurons.interventions.edit import EditSettings
 from mmneurons.interventions.noisy_captions import NoiseSettings
@@ -33,7 +33,7 @@ groups = list(valid["group"].unique())
 by_name = {row.sample_id: row for row in valid.itertuples()}
 prompt = fill_prompt(p.prompt)
 noise, edit = p.constants.get("noise"), p.constants.get("edit")
-tests = Tests(
+settings = InterventionSettings(
     site=p.site,
     noise=noise
     and NoiseSettings(noise["levels"], noise["unit"], p.noise_draws, "per-position", "add", p.seed),
@@ -49,7 +49,7 @@ def show(name):
     """A test picture as the model reads it."""
     row = by_name[name]
     picture = read_picture(Path(p.root) / row.file)
-    weights = model.patch_weights([picture], prompt) if tests.maps else None
+    weights = model.patch_weights([picture], prompt) if settings.maps else None
     return Shown(
         name,
         row.group,
@@ -65,12 +65,12 @@ captions, maps = [], {}
 for group in progress(groups[int(snakemake.wildcards.shard) :: p.shards], description="test"):
     own, others = (
         [show(name) for name in names]
-        for names in tested_pictures(valid, group, p.other_pictures, p.seed)
+        for names in pictures_to_test(valid, group, p.other_pictures, p.seed)
     )
     sets = neuron_sets(neurons, group)
     words = [word for word in facts["groups"] if word != group]
-    rows, found = test_concept(
-        model, p.prompt, sets, own, others, words, facts["mean_square"], tests
+    rows, found = intervene_on(
+        model, p.prompt, sets, own, others, words, facts["mean_square"], settings
     )
     captions += rows
     maps |= {(method, seed, group, name): m for (method, seed, name), m in found.items()}

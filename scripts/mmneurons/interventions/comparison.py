@@ -64,7 +64,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Tests:
+class InterventionSettings:
     """noise, edit: None where the model cannot; maps: whether there is a patch grid."""
 
     site: Kind
@@ -76,7 +76,7 @@ class Tests:
     seed: int
 
 
-def tested_pictures(
+def pictures_to_test(
     valid: pd.DataFrame, group: str, n_others: int, seed: int
 ) -> tuple[list[str], list[str]]:
     """Test pictures of the concept, and `n_others` of other concepts by hash."""
@@ -103,7 +103,7 @@ def neuron_sets(neurons: pd.DataFrame, group: str) -> list[NeuronSet]:
     ]
 
 
-def test_concept(
+def intervene_on(
     model: MultimodalModel,
     prompt: Mapping[str, str],
     sets: Sequence[NeuronSet],
@@ -111,23 +111,23 @@ def test_concept(
     others: Sequence[Shown],
     words: Sequence[str],
     mean_square: np.ndarray,
-    tests: Tests,
+    settings: InterventionSettings,
 ) -> tuple[list[dict], dict[tuple[str, int, str], np.ndarray]]:
     """Rows of captions.parquet, and maps `patches` by (method, seed, sample_id).
 
     own, others: pictures of the concept and of other ones; words: that it may be edited into.
     """
-    rows = list(silent_captions(model, prompt, sets, [*own, *others], tests))
-    if tests.noise is not None:
-        rows += noise_rows(model, prompt, sets, [*own, *others], mean_square, tests)
-    if tests.edit is not None:
-        rows += edited_captions(model, prompt, sets, own, words, tests)
+    rows = list(silent_captions(model, prompt, sets, [*own, *others], settings))
+    if settings.noise is not None:
+        rows += noise_rows(model, prompt, sets, [*own, *others], mean_square, settings)
+    if settings.edit is not None:
+        rows += edited_captions(model, prompt, sets, own, words, settings)
     maps = {}
-    if tests.maps:
+    if settings.maps:
         for shown in own:
             maps |= {
                 (*key, shown.sample_id): m
-                for key, m in mean_maps(model, prompt, sets, shown, tests.site)
+                for key, m in mean_maps(model, prompt, sets, shown, settings.site)
             }
     return rows, maps
 
@@ -138,7 +138,7 @@ def noise_rows(
     sets: Sequence[NeuronSet],
     pictures: Sequence[Shown],
     mean_square: np.ndarray,
-    tests: Tests,
+    settings: InterventionSettings,
 ) -> Iterator[dict]:
     """Captions under every level and draw; pictures with as many image tokens share batches."""
     groups = {shown.sample_id: shown.group for shown in pictures}
@@ -156,11 +156,11 @@ def noise_rows(
                 groups,
                 neurons,
                 list(alike),
-                tests.noise,
+                settings.noise,
                 mean_square,
-                tests.site,
-                tests.batch_size,
-                tests.max_new_tokens,
+                settings.site,
+                settings.batch_size,
+                settings.max_new_tokens,
             ):
                 yield _row(
                     "noise", neurons, row["picture_id"], row["picture_group"], row["caption"],
@@ -173,18 +173,18 @@ def silent_captions(
     prompt: Mapping[str, str],
     sets: Sequence[NeuronSet],
     pictures: Sequence[Shown],
-    tests: Tests,
+    settings: InterventionSettings,
 ) -> Iterator[dict]:
     """Captions with the neurons' activation zero at every token, each row with its own set."""
     cells = [(neurons, shown) for neurons in sets for shown in pictures]
-    for batch in in_batches(cells, tests.batch_size):
+    for batch in in_batches(cells, settings.batch_size):
         tables = [
             pd.DataFrame(of.neurons, columns=["layer", "unit"]).assign(module="language")
             for of, _ in batch
         ]
         encoded = model.encode([shown.image_tokens for _, shown in batch], fill_prompt(prompt))
         with deactivated(model, tables):
-            generated = model.generate(encoded, tests.max_new_tokens)
+            generated = model.generate(encoded, settings.max_new_tokens)
         for (of, shown), ids in zip(batch, generated, strict=True):
             caption = caption_text(model, prompt["prefix"], ids)["caption"]
             yield _row("ablation", of, shown.sample_id, shown.group, caption)
@@ -196,7 +196,7 @@ def edited_captions(
     sets: Sequence[NeuronSet],
     pictures: Sequence[Shown],
     words: Sequence[str],
-    tests: Tests,
+    settings: InterventionSettings,
 ) -> Iterator[dict]:
     """Captions after the concept's first token was edited into another word's, on every set.
 
@@ -206,28 +206,30 @@ def edited_captions(
     """
     cells = []
     for shown in pictures:
-        target = edit_target(model, prompt["prefix"], shown, words, tests.seed)
+        target = edit_target(model, prompt["prefix"], shown, words, settings.seed)
         if target is None:
             continue
         word, token = target
         occurrence = Occurrence(
             shown.image_tokens, fill_prompt(prompt), shown.before, (shown.token,), 0
         )
-        activations = read_position(model, occurrence, (), tests.site).activations
+        activations = read_position(model, occurrence, (), settings.site).activations
         for of in sets:
             own = tuple(torch.from_numpy(of.neurons).unbind(dim=1))
-            edit = token_edit(model, of.neurons, activations[own], shown.token, token, tests.edit)
+            edit = token_edit(
+                model, of.neurons, activations[own], shown.token, token, settings.edit
+            )
             cells.append((of, shown, word, edit))
     for n_neurons in sorted({len(edit.neurons) for *_, edit in cells}):
         alike = [cell for cell in cells if len(cell[3].neurons) == n_neurons]
-        for batch in in_batches(alike, tests.batch_size):
+        for batch in in_batches(alike, settings.batch_size):
             encoded = model.encode(
                 [shown.image_tokens for _, shown, _, _ in batch], fill_prompt(prompt)
             )
             neurons = np.stack([edit.neurons for *_, edit in batch])
             deltas = torch.stack([edit.delta for *_, edit in batch])
             with changed_rows_each(model, neurons, deltas):
-                generated = model.generate(encoded, tests.max_new_tokens)
+                generated = model.generate(encoded, settings.max_new_tokens)
             for (of, shown, word, _), ids in zip(batch, generated, strict=True):
                 caption = caption_text(model, prompt["prefix"], ids)["caption"]
                 yield _row("edit", of, shown.sample_id, shown.group, caption, target=word)
