@@ -15,6 +15,7 @@ configfile: "config.yaml"
 include: "rules/common.smk"
 include: "rules/pan_items.smk"
 include: "rules/mmneuron_items.smk"
+include: "rules/comparison_items.smk"
 
 
 pathvars:
@@ -52,6 +53,7 @@ include: "rules/evaluate_domains.smk"
 include: "rules/draw_two_stage.smk"
 include: "rules/draw_pan.smk"
 include: "rules/draw_mmneuron.smk"
+include: "rules/comparison.smk"
 include: "rules/browser.smk"
 include: "rules/share_items.smk"
 include: "rules/share.smk"
@@ -85,10 +87,17 @@ rule mmneuron:
         MMNEURON_FIGURES,
 
 
+rule compare:
+    # Every method on every model: one table and one figure, and what stands behind them.
+    input:
+        COMPARISON_FIGURES,
+
+
 rule all:
-    # Everything of every paper, and the browser of its neurons.
+    # Everything of every paper, the comparison of their methods, and the browser of their neurons.
     input:
         rules.two_stage.input,
         rules.pan.input,
         rules.mmneuron.input,
+        rules.compare.input,
         rules.browser.output,

@@ -1,0 +1,100 @@
+"""Tables of the comparison of methods, as pages of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from mmneurons.figures.comparison import MEASURE_NAMES
+from mmneurons.figures.inputs import models_of
+from mmneurons.figures.shown import Source, short_names
+from mmneurons.figures.tables import DASH, escaped, interval, left_out_page, page
+from mmneurons.metrics.comparison import ALL_MODELS
+
+
+def measures_page(
+    data: pd.DataFrame,
+    source: Source,
+    methods: Mapping[str, str],
+    models: Sequence[str],
+    title: str,
+    explanation: str,
+) -> str:
+    """A block a model, that of all models first; a row a method, a column a measure.
+
+    data: of `figures.comparison.measures_data`.
+    """
+    names = short_names(models)
+    blocks: dict[str, pd.DataFrame | str] = {}
+    for model in (ALL_MODELS, *models):
+        own = data[data["model"] == model].set_index(["method", "measure"])
+        rows = []
+        for method in methods:
+            cells = {"method": escaped(methods[method])}
+            concepts = 0
+            for measure in dict.fromkeys(data["measure"]):
+                row = own.loc[(method, measure)]
+                cells[MEASURE_NAMES[measure]] = interval(row["value"], row["low"], row["high"])
+                concepts = max(concepts, int(row["n_groups"]))
+            rows.append(cells | {"concepts": str(concepts)})
+        heading = "Mean over models" if model == ALL_MODELS else escaped(names[model])
+        blocks[heading] = pd.DataFrame(rows)
+    caption = (
+        f"{explanation} In brackets 95 % bootstrap intervals over concepts, the same concepts "
+        f"drawn for every method. {DASH}: the model or the data cannot carry it (capabilities, "
+        "table S3), or no interval, because there are fewer than two concepts."
+    )
+    return page(title, caption, blocks, source)
+
+
+def costs_data(costs: pd.DataFrame, methods: Mapping[str, str]) -> pd.DataFrame:
+    """costs.csv of all models; seconds also relative to the cheapest method of the model."""
+    own = costs[costs["method"].isin(list(methods))].reset_index(drop=True)
+    cheapest = own.groupby("model", observed=True)["seconds"].transform("min")
+    return own.assign(relative=own["seconds"] / cheapest)
+
+
+def costs_page(
+    data: pd.DataFrame, source: Source, methods: Mapping[str, str], title: str, explanation: str
+) -> str:
+    """A block a model, a row a method."""
+    blocks = {}
+    for model, name in short_names(models_of(data)).items():
+        own = data[data["model"] == model]
+        blocks[escaped(name)] = pd.DataFrame(
+            {
+                "method": own["method"].map(lambda m: escaped(methods[m])),
+                "seconds a sample": own["seconds"].map("{:.4f}".format),
+                "times the cheapest": own["relative"].map("{:.1f}".format),
+                "bytes a sample": own["bytes"].map("{:,}".format),
+            }
+        )
+    return page(title, explanation, blocks, source)
+
+
+def capabilities_data(capabilities: pd.DataFrame) -> pd.DataFrame:
+    """capabilities.csv of all models."""
+    return capabilities.assign(reason=capabilities["reason"].fillna(""))
+
+
+def capabilities_page(
+    data: pd.DataFrame, source: Source, methods: Mapping[str, str], title: str, explanation: str
+) -> str:
+    """A row a method or measure, a column a model: yes, or why not."""
+    names = short_names(models_of(data))
+    rows = []
+    for (kind, name), own in data.groupby(["kind", "name"], sort=False):
+        label = methods.get(name, name) if kind == "method" else name
+        row = {"": f"{kind} {escaped(label)}", "needs": own["needs"].iloc[0]}
+        for model, short in names.items():
+            cell = own[own["model"] == model]
+            runs = bool(cell["runs"].all()) and len(cell) > 0
+            row[escaped(short)] = "yes" if runs else escaped("; ".join(cell["reason"]))
+        rows.append(row)
+    return page(title, explanation, {"": pd.DataFrame(rows)}, source)
+
+
+def exclusions_page(exclusions: pd.DataFrame, source: Source, title: str, explanation: str) -> str:
+    """Everything that was left out."""
+    return left_out_page(exclusions, source, title, explanation)

@@ -1,0 +1,30 @@
+"""Which methods and measures can run, by what model and data lack (resources/methods.yaml)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+def lacks_of_data(n_concepts: int, inpainted: bool) -> dict[str, str]:
+    """Why the data do not provide a need, by need; "" for what they do.
+
+    n_concepts: that have valid pictures; inpainted: whether there are pictures without the object.
+    """
+    few = f"{n_concepts} concept with valid pictures, and entropy needs two"
+    return {
+        "concepts": few if n_concepts < 2 else "",
+        "inpainted": "" if inpainted else "no pictures without the object",
+    }
+
+
+def pruned(needs: Mapping[str, Sequence[str]], lacks: Mapping[str, str]) -> dict[str, str]:
+    """Why each name that has needs cannot run, "" for those that can.
+
+    needs: by method or measure. Raises ValueError for a need that nobody can answer.
+    """
+    unknown = {need for own in needs.values() for need in own} - set(lacks)
+    if unknown:
+        raise ValueError(f"no such need: {', '.join(sorted(unknown))}; known: {', '.join(lacks)}")
+    return {
+        name: "; ".join(lacks[need] for need in own if lacks[need]) for name, own in needs.items()
+    }
