@@ -137,7 +137,7 @@ def select_domain_neurons(
         used = np.flatnonzero(~is_inert) if inert == "exclude" else np.arange(len(layer))
         p = activation_probability(np.asarray(counts[module])[:, used], tokens[module])
         score = np.round(dape(p, variant), DECIMALS)
-        bar = _kth_smallest(p, percentile)
+        bar = percentile_value(p, percentile)
         above = np.zeros(p.shape, dtype=bool) if bar is None else p > bar
         wanted = round(share * len(used))
         selected = _lowest(score, above.any(axis=0), wanted)
@@ -184,7 +184,7 @@ def _places(units_of_layers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     return layer, np.concatenate([np.arange(n) for n in units_of_layers])
 
 
-def _kth_smallest(p: np.ndarray, percentile: float) -> float | None:
+def percentile_value(p: np.ndarray, percentile: float) -> float | None:
     """The round(percentile / 100 x n)-th smallest of n numbers, None of none.
 
     Half goes to the even neighbour, as Python and so the released code round.
