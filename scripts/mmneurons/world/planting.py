@@ -325,3 +325,13 @@ def choose_units(layers: dict[int, int], n_units: int, seed: int) -> np.ndarray:
 
 def _share(values) -> float:
     return float(np.mean(list(values)))
+
+
+def category_of(name: str | None) -> Category | None:
+    """The category of a name, None for None. Raises ValueError for a name that is none."""
+    if name is None:
+        return None
+    found = [category for category in ALL_CATEGORIES if category.name == name]
+    if not found:
+        raise ValueError(f"the world has no category {name!r}")
+    return found[0]
