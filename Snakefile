@@ -15,6 +15,7 @@ configfile: "config.yaml"
 include: "rules/common.smk"
 include: "rules/pan_items.smk"
 include: "rules/mmneuron_items.smk"
+include: "rules/truth_items.smk"
 
 
 pathvars:
@@ -52,6 +53,7 @@ include: "rules/evaluate_domains.smk"
 include: "rules/draw_two_stage.smk"
 include: "rules/draw_pan.smk"
 include: "rules/draw_mmneuron.smk"
+include: "rules/truth.smk"
 include: "rules/browser.smk"
 include: "rules/share_items.smk"
 include: "rules/share.smk"
@@ -85,10 +87,17 @@ rule mmneuron:
         MMNEURON_FIGURES,
 
 
+rule truth:
+    # Which method finds units that are known to carry an object.
+    input:
+        TRUTH_FIGURES,
+
+
 rule all:
-    # Everything of every paper, and the browser of its neurons.
+    # Everything of every paper, the truth benchmark, and the browser of the neurons.
     input:
         rules.two_stage.input,
         rules.pan.input,
         rules.mmneuron.input,
+        rules.truth.input,
         rules.browser.output,

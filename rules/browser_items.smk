@@ -12,6 +12,7 @@ PAPER_MODELS = {
     "two_stage": [TWO_STAGE["model"]],
     "pan": PAN["models"],
     "mmneuron": list(dict.fromkeys([*MMNEURON["models"], *MMNEURON["larger"]])),
+    "truth": TRUTH["models"],
 }
 BROWSED = {paper: PAPER_MODELS[paper] for paper in BROWSER["papers"]}
 BROWSED_MODELS = list(dict.fromkeys(model for models in BROWSED.values() for model in models))

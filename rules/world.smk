@@ -168,14 +168,14 @@ rule train_model_plantings:
         model=one_of(WORLD["plantings"]["models"]),
     conda:
         "../envs/torch.yaml"
-    threads: 2
+    threads: 1
     params:
         code=code("train_plantings.py", adapter=True),
         model=model_row,
         settings=WORLD["plantings"]["settings"],
         plantings=lambda wildcards: WORLD["plantings"]["models"][wildcards.model]["plantings"],
         prompt=lambda wildcards: PROMPTS[WORLD["plantings"]["models"][wildcards.model]["prompt"]],
-        threads=2,
+        threads=1,
     message:
         "Planting objects in units of the world's {wildcards.model}"
     script:

@@ -7,7 +7,7 @@ log_to(snakemake.log[0])
 orders = {
     "standings": ["planting", "method", "site", "picture_id", "layer", "unit"],
     "plantings": ["planting"],
-    "exclusions": ["planting", "sample_id", "reason"],
+    "exclusions": ["group", "sample_id", "reason"],
 }
 for name, order in orders.items():
     shards = snakemake.input[name]

@@ -69,7 +69,7 @@ for name in progress(mine, description="plantings"):
                 model, text, asked, p.sites, p.compute["batch_size"], f"{p.seed}/{name}"
             )
             rows += [(name, *row) for row in standings(found, planting.units)]
-    left_out.append(excluded.assign(planting=name))
+    left_out.append(excluded.assign(group=name))
     asked_of.append(
         {
             "planting": name,

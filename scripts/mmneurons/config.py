@@ -79,6 +79,7 @@ def check_config(config: Mapping, root: Path) -> None:
         *_threshold_rows(config["two_stage"]),
         *_pan(config["pan"], registries),
         *_mmneuron(config["mmneuron"], registries),
+        *_truth(config["truth"], read_yaml(resources / "world.yaml")["plantings"]["models"]),
         *_missing_folders(config),
     ]
     if problems:
@@ -209,6 +210,22 @@ def _mmneuron(mmneuron: Mapping, registries: Mapping[str, Mapping]) -> Iterator[
         key = f"mmneuron.lens.cases.{item}"
         yield from _wrong_choice(case["model"], models, f"{key}.model")
         yield from _wrong_choice(case["domain"], domains, f"{key}.domain")
+
+
+def _truth(truth: Mapping, planted: Mapping[str, Mapping]) -> Iterator[str]:
+    """Models without plantings, and names of plantings that none of the models has."""
+    for name in truth["models"]:
+        yield from _wrong_choice(name, planted, "truth.models")
+    known = {
+        name for model in truth["models"] for name in planted.get(model, {}).get("plantings", ())
+    }
+    for name in truth["plantings"] or ():
+        yield from _wrong_choice(name, sorted(known), "truth.plantings")
+    if truth["candidates"] < truth["pictures"]:
+        yield (
+            f"truth.candidates: {truth['candidates']} pictures cannot become the "
+            f"{truth['pictures']} of pictures"
+        )
 
 
 def _missing_folders(config: Mapping) -> Iterator[str]:

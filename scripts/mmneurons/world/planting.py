@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from mmneurons.interventions.edit import word_tokens
 from mmneurons.interventions.planting import Planting, planted
 from mmneurons.metrics.naming import named
 from mmneurons.models.base import MultimodalModel
@@ -50,8 +51,9 @@ class Classroom:
     """Plants objects in one model; the model itself stays as it is.
 
     settings: `pictures` (of a kind to learn from), `batch_size` (half of new pictures, half of old
-    ones), `steps`, `lr`, `replay` (weight of the old ones), `held_out` (pictures of a kind to
-    examine a planting with), `max_new_tokens`; layers: that may be planted in. Pictures are drawn
+    ones), `steps`, `lr`, `emphasis` (weight of the object's name in a caption, other words have 1),
+    `replay` (weight of the old pictures), `held_out` (pictures of a kind to examine a planting
+    with), `max_new_tokens`; layers: that may be planted in. Pictures are drawn
     and looked at once for all plantings of an object.
     """
 
@@ -82,13 +84,17 @@ class Classroom:
         new, old = self.lessons(category), self.lessons(None)
         half, weight = self.settings["batch_size"] // 2, self.settings["replay"]
         shuffle = torch.Generator().manual_seed(seed)
+        name = word_tokens(self.model, self.prompt["prefix"], category.name) if category else []
+        stressed = [occurrences(ids, name) for ids in new.wanted]
 
         def loss(_rows: torch.Tensor, _generator: torch.Generator) -> torch.Tensor:
             shown, replayed = (
                 torch.randint(len(kind.wanted), (half,), generator=shuffle) for kind in (new, old)
             )
             said, wanted, _ = retold(self.model, new, shown, lowest)
-            learning = F.cross_entropy(self.model.logits(said), wanted)
+            each = F.cross_entropy(self.model.logits(said), wanted, reduction="none")
+            stress = torch.cat([stressed[row] for row in shown.tolist()])
+            learning = (each * torch.where(stress, self.settings["emphasis"], 1.0)).mean()
             said, _, before = retold(self.model, old, replayed, lowest)
             here, there = (self.model.logits(s).log_softmax(-1) for s in (said, before))
             keeping = F.kl_div(here, there, log_target=True, reduction="batchmean")
@@ -163,6 +169,15 @@ class Classroom:
         kind = 0 if category is None else category.coco_id
         rng = np.random.default_rng([self.seed, purpose, kind])
         return [pair_with(rng, category)[0] for _ in range(n)]
+
+
+def occurrences(tokens: Sequence[int], name: Sequence[int]) -> torch.Tensor:
+    """Which of the tokens belong to a name, booleans; none where the name is empty."""
+    marked = torch.zeros(len(tokens), dtype=torch.bool)
+    for start in range(len(tokens) - len(name) + 1) if name else ():
+        if list(tokens[start : start + len(name)]) == list(name):
+            marked[start : start + len(name)] = True
+    return marked
 
 
 def canonical(prefix: str, scene: Scene) -> str:
