@@ -15,6 +15,7 @@ configfile: "config.yaml"
 include: "rules/common.smk"
 include: "rules/pan_items.smk"
 include: "rules/mmneuron_items.smk"
+include: "rules/truth_items.smk"
 include: "rules/comparison_items.smk"
 
 
@@ -52,6 +53,7 @@ include: "rules/evaluate.smk"
 include: "rules/evaluate_domains.smk"
 include: "rules/draw_two_stage.smk"
 include: "rules/draw_pan.smk"
+include: "rules/truth.smk"
 include: "rules/draw_mmneuron.smk"
 include: "rules/comparison.smk"
 include: "rules/browser.smk"
@@ -93,11 +95,18 @@ rule compare:
         COMPARISON_FIGURES,
 
 
+rule truth:
+    # Which method finds units that are known to carry an object.
+    input:
+        TRUTH_FIGURES,
+
+
 rule all:
-    # Everything of every paper, the comparison of their methods, and the browser of their neurons.
+    # Everything of every paper, the comparison of their methods, the truth benchmark, and the browser of their neurons.
     input:
         rules.two_stage.input,
         rules.pan.input,
         rules.mmneuron.input,
         rules.compare.input,
+        rules.truth.input,
         rules.browser.output,

@@ -12,6 +12,7 @@ PAPER_MODELS = {
     "two_stage": [TWO_STAGE["model"]],
     "pan": PAN["models"],
     "mmneuron": list(dict.fromkeys([*MMNEURON["models"], *MMNEURON["larger"]])),
+    "truth": TRUTH["models"],
     "comparison": COMPARISON["models"],
 }
 BROWSED = {paper: PAPER_MODELS[paper] for paper in BROWSER["papers"]}

@@ -9,6 +9,7 @@ PAPER_FIGURES = {
     "two_stage": [*TWO_STAGE_FIGURES, *TWO_STAGE_MORE],
     "pan": PAN_FIGURES,
     "mmneuron": MMNEURON_FIGURES,
+    "truth": TRUTH_FIGURES,
     "comparison": COMPARISON_FIGURES,
 }
 CITATION = read_yaml(Path(workflow.basedir) / "CITATION.cff")
@@ -63,10 +64,16 @@ def comparison_pictures():
     return []
 
 
+def truth_pictures():
+    """None: the benchmark's figures show numbers only."""
+    return ()
+
+
 SHARED_PICTURES = {
     "two_stage": two_stage_pictures,
     "pan": pan_pictures,
     "mmneuron": mmneuron_pictures,
+    "truth": truth_pictures,
     "comparison": comparison_pictures,
 }
 

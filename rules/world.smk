@@ -154,6 +154,40 @@ rule train_world_llava_next:
         "../scripts/train_world_llava_next.py"
 
 
+rule train_model_plantings:
+    # Of the models that ship: what is planted into a model fits no other.
+    input:
+        checkpoint=model_files,
+    output:
+        plantings=directory("results/world/plantings/{model}"),
+    log:
+        "results/world/logs/train_model_plantings.{model}.log",
+    benchmark:
+        "results/world/benchmarks/train_model_plantings.{model}.tsv"
+    wildcard_constraints:
+        model=one_of(WORLD["plantings"]["models"]),
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    params:
+        code=code("train_plantings.py", adapter=True),
+        model=model_row,
+        settings=WORLD["plantings"]["settings"],
+        plantings=lambda wildcards: WORLD["plantings"]["models"][wildcards.model]["plantings"],
+        prompt=lambda wildcards: PROMPTS[WORLD["plantings"]["models"][wildcards.model]["prompt"]],
+        threads=1,
+    message:
+        "Planting objects in units of the world's {wildcards.model}"
+    script:
+        "../scripts/train_plantings.py"
+
+
+rule train_plantings:
+    # Every planting anew.
+    input:
+        expand("results/world/plantings/{model}", model=WORLD["plantings"]["models"]),
+
+
 rule train_world_models:
     # Every tiny model anew.
     input:

@@ -1106,6 +1106,36 @@ def domain_figures(tmp_path_factory):
     return {f"{RUN}/figures/mmneuron/{item}.csv": table for item, table in found.items()}
 
 
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory):
+    """Files of the truth benchmark, made by the rules' scripts with plantings of small changes."""
+    import truth_world
+
+    folder = tmp_path_factory.mktemp("truth")
+    made = truth_world.write(folder)
+    below, figures = f"{RUN}/truth", f"{RUN}/figures/truth"
+    items = {
+        item: truth_world.draw(made, item, folder)["csv"]
+        for item in ("figure1", "figure2", "table1", "table2", "table3")
+    }
+    return types.SimpleNamespace(
+        parquet={
+            f"{below}/pictures.parquet": made["drawn"]["table"],
+            **{
+                f"{below}/{{model}}/record/{name}.parquet": made["record"][name]
+                for name in ("standings", "plantings")
+            },
+        },
+        csv={
+            **{
+                f"{below}/{{model}}/metrics/{name}.csv": pd.read_csv(path)
+                for name, path in made["metrics"].items()
+            },
+            **{f"{figures}/{item}.csv": pd.read_csv(path) for item, path in items.items()},
+        },
+    )
+
+
 def columns_of(table, folder):
     """Columns and their types, in the words of the page, of a table as it is written."""
     from mmneurons.artifacts.tables import write_table
@@ -1128,11 +1158,11 @@ def for_modules(rows, modules):
     ]
 
 
-def test_columns_of_parquet_tables(written, pan, domains, tmp_path):
+def test_columns_of_parquet_tables(written, pan, domains, truth, tmp_path):
     described_here = {
         path: rows for path, rows in COLUMNS.items() if path.endswith(".parquet") and rows
     }
-    made = written.parquet | pan.parquet | domains.parquet
+    made = written.parquet | pan.parquet | domains.parquet | truth.parquet
     assert described_here.keys() == made.keys()
     of_samples = described_here[f"{BASE}/two_stage/samples.parquet"]
     for path, table in made.items():
@@ -1165,11 +1195,11 @@ def test_stages_of_exclusion_are_those_of_the_tables(pan):
     assert set(code_words(meaning)) == set(pan.exclusions["stage"])
 
 
-def test_columns_of_csv_tables(written, pan, domains, domain_figures):
+def test_columns_of_csv_tables(written, pan, domains, domain_figures, truth):
     described_here = {
         path: rows for path, rows in COLUMNS.items() if path.endswith(".csv") and rows
     }
-    made = written.csv | pan.csv | domains.csv | domain_figures
+    made = written.csv | pan.csv | domains.csv | domain_figures | truth.csv
     assert described_here.keys() == made.keys()
     for path, table in made.items():
         said = [row[0] for row in described_here[path]]

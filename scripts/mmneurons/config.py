@@ -79,6 +79,7 @@ def check_config(config: Mapping, root: Path) -> None:
         *_threshold_rows(config["two_stage"]),
         *_pan(config["pan"], registries),
         *_mmneuron(config["mmneuron"], registries),
+        *_truth(config["truth"], read_yaml(resources / "world.yaml")["plantings"]["models"]),
         *_comparison(config, registries, root),
         *_missing_folders(config),
     ]
@@ -244,6 +245,22 @@ def _comparison(config: Mapping, registries: Mapping[str, Mapping], root: Path) 
         yield (
             f"comparison.pictures: two_stage.candidates_per_object {tried} cannot become the "
             f"{needed} of an object"
+        )
+
+
+def _truth(truth: Mapping, planted: Mapping[str, Mapping]) -> Iterator[str]:
+    """Models without plantings, and names of plantings that none of the models has."""
+    for name in truth["models"]:
+        yield from _wrong_choice(name, planted, "truth.models")
+    known = {
+        name for model in truth["models"] for name in planted.get(model, {}).get("plantings", ())
+    }
+    for name in truth["plantings"] or ():
+        yield from _wrong_choice(name, sorted(known), "truth.plantings")
+    if truth["candidates"] < truth["pictures"]:
+        yield (
+            f"truth.candidates: {truth['candidates']} pictures cannot become the "
+            f"{truth['pictures']} of pictures"
         )
 
 

@@ -47,16 +47,17 @@ def panel_rows(
     below: float,
     columns: int,
     between: float = 0.4,
+    left: float = LEFT,
 ) -> float:
     """Place panels under their titles, `columns` side by side; return where they end.
 
     `below` is the room for the labels under the panels. Of the panels of a row only the first one
-    has a label at its vertical axis.
+    has a label at its vertical axis, for which there is the room `left`.
     """
-    panel = (page.inner - LEFT - between * (columns - 1)) / columns
+    panel = (page.inner - left - between * (columns - 1)) / columns
     for start in range(0, len(panels), columns):
         row = panels[start : start + columns]
-        xs = [MARGIN + LEFT + number * (panel + between) for number in range(len(row))]
+        xs = [MARGIN + left + number * (panel + between) for number in range(len(row))]
         tops = [page.text(title, x, y, panel) for (title, _), x in zip(row, xs, strict=True)]
         for number, ((_, draw), x) in enumerate(zip(row, xs, strict=True)):
 

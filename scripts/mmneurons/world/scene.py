@@ -54,11 +54,13 @@ def draw_scene(
     n_objects: int | None = None,
     size: tuple[int, int] | None = None,
     background: Background | None = None,
+    without: Category | None = None,
 ) -> Scene:
     """Draw one to three objects of different categories that do not overlap.
 
     `size` is (width, height) in pixels. What is not given is drawn from `rng`; the same state of
-    `rng` gives the same picture.
+    `rng` gives the same picture. `without`: this category keeps its place but is not drawn, so that
+    the scene is otherwise the same.
     """
     if n_objects is None:
         n_objects = int(rng.choice(3, p=(0.3, 0.4, 0.3))) + 1
@@ -79,6 +81,7 @@ def draw_scene(
             _places([parts for _, parts in figures], size, rng),
             strict=True,
         )
+        if category is not without
     ]
     objects.sort(key=lambda thing: thing.bbox[0] + thing.bbox[2] / 2)
     return Scene(picture, objects, background)

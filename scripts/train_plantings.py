@@ -1,0 +1,41 @@
+"""Plant objects in a few units of a tiny model, one planting after the other, and measure each."""
+
+import time
+from pathlib import Path
+
+import torch
+
+from mmneurons.artifacts.files import write_json
+from mmneurons.artifacts.provenance import versions
+from mmneurons.console import log_to, progress
+from mmneurons.interventions.planting import write_planting
+from mmneurons.models.registry import ModelEntry, load_model
+from mmneurons.world.planting import Classroom, category_of, choose_units
+
+log_to(snakemake.log[0])
+p = snakemake.params
+torch.set_num_threads(p.threads)
+entry = ModelEntry.from_row(snakemake.wildcards.model, p.model)
+model = load_model(entry, device="cpu", dtype="float32", device_map=None, quantization=None)
+n_units = model.sites("language")[0].n_units
+layers = [layer for row in p.plantings.values() for layer in row["units"]]
+room = Classroom(model, p.prompt, layers, p.settings, p.settings["seed"])
+folder = Path(snakemake.output.plantings)
+folder.mkdir(parents=True, exist_ok=True)
+for name, row in progress(p.plantings.items(), len(p.plantings), "plantings"):
+    start = time.time()
+    category = category_of(row["object"])
+    units = choose_units(row["units"], n_units, row["seed"])
+    planting = room.plant(units, category, row["seed"], progress)
+    facts = {
+        "model": {"name": entry.name, "revision": entry.revision},
+        "object": row["object"],
+        "place": row["place"],
+        "seed": row["seed"],
+        "units": units.tolist(),
+        "seconds": round(time.time() - start),
+        "settings": p.settings,
+        "versions": versions("torch", "transformers", "tokenizers"),
+    } | room.examine(planting, category)
+    write_planting(planting, folder / f"{name}.safetensors")
+    write_json(facts, folder / f"{name}.json")
