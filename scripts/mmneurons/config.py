@@ -79,6 +79,7 @@ def check_config(config: Mapping, root: Path) -> None:
         *_threshold_rows(config["two_stage"]),
         *_pan(config["pan"], registries),
         *_mmneuron(config["mmneuron"], registries),
+        *_schwettmann(config["schwettmann"], registries),
         *_missing_folders(config),
     ]
     if problems:
@@ -125,9 +126,10 @@ def _unknown_names(config: Mapping, registries: Mapping[str, Mapping]) -> Iterat
     two_stage = config["two_stage"]
     for name in ("dataset", "model", "prompt"):
         yield from _wrong_choice(two_stage[name], registries[f"{name}s"], f"two_stage.{name}")
-    yield from _wrong_choice(
-        config["metrics"]["encoder"], registries["encoders"], "metrics.encoder"
-    )
+    of_text = [name for name, row in registries["encoders"].items() if "num_layers" in row]
+    of_pictures = [name for name in registries["encoders"] if name not in of_text]
+    yield from _wrong_choice(config["metrics"]["encoder"], of_text, "metrics.encoder")
+    yield from _wrong_choice(config["metrics"]["clip"], of_pictures, "metrics.clip")
 
 
 def _unknown_objects(config: Mapping, datasets: Mapping, root: Path) -> Iterator[str]:
@@ -209,6 +211,22 @@ def _mmneuron(mmneuron: Mapping, registries: Mapping[str, Mapping]) -> Iterator[
         key = f"mmneuron.lens.cases.{item}"
         yield from _wrong_choice(case["model"], models, f"{key}.model")
         yield from _wrong_choice(case["domain"], domains, f"{key}.domain")
+
+
+def _schwettmann(schwettmann: Mapping, registries: Mapping[str, Mapping]) -> Iterator[str]:
+    """Names that are unknown, a model or data that cannot carry the method, numbers that clash."""
+    for name in ("dataset", "model", "prompt"):
+        yield from _wrong_choice(schwettmann[name], registries[f"{name}s"], f"schwettmann.{name}")
+    dataset = registries["datasets"].get(schwettmann["dataset"])
+    if dataset is not None and dataset["reader"] != "coco":
+        yield f"schwettmann.dataset: {schwettmann['dataset']} is not in COCO's format (reader: coco)"
+    row = registries["models"].get(schwettmann["model"])
+    if row is not None and "ablation" not in row:
+        name = schwettmann["model"]
+        yield f"schwettmann.model: the row of {name} in resources/models.yaml has no ablation"
+    rule = schwettmann["interpretable"]
+    if rule["words"] > rule["of"]:
+        yield f"schwettmann.interpretable.words: {rule['words']} of {rule['of']} tokens"
 
 
 def _missing_folders(config: Mapping) -> Iterator[str]:
