@@ -15,6 +15,7 @@ configfile: "config.yaml"
 include: "rules/common.smk"
 include: "rules/pan_items.smk"
 include: "rules/mmneuron_items.smk"
+include: "rules/schwettmann_items.smk"
 
 
 pathvars:
@@ -52,6 +53,7 @@ include: "rules/evaluate_domains.smk"
 include: "rules/draw_two_stage.smk"
 include: "rules/draw_pan.smk"
 include: "rules/draw_mmneuron.smk"
+include: "rules/draw_schwettmann.smk"
 include: "rules/browser.smk"
 include: "rules/share_items.smk"
 include: "rules/share.smk"
@@ -64,6 +66,7 @@ rule demo:
         TWO_STAGE_FIGURES,
         PAN_HEADLINE,
         MMNEURON_HEADLINE,
+        SCHWETTMANN_HEADLINE,
 
 
 rule two_stage:
@@ -85,10 +88,17 @@ rule mmneuron:
         MMNEURON_FIGURES,
 
 
+rule schwettmann:
+    # Schwettmann et al. 2023, every table and figure.
+    input:
+        SCHWETTMANN_FIGURES,
+
+
 rule all:
     # Everything of every paper, and the browser of its neurons.
     input:
         rules.two_stage.input,
         rules.pan.input,
         rules.mmneuron.input,
+        rules.schwettmann.input,
         rules.browser.output,

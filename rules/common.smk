@@ -32,6 +32,7 @@ ENCODERS, WORLD = registry("encoders"), registry("world")
 check_config(config, Path(workflow.basedir))
 config = in_order(config, Path(workflow.basedir))
 TWO_STAGE, PAN, MMNEURON = config["two_stage"], config["pan"], config["mmneuron"]
+SCHWETTMANN = config["schwettmann"]
 DOMAINS = {domain: dataset for domain, dataset in MMNEURON["domains"].items() if dataset}
 DOMAIN_OF = {dataset: domain for domain, dataset in DOMAINS.items()}
 THRESHOLDS = TWO_STAGE["thresholds"]["variant"]

@@ -34,7 +34,8 @@ TOP = 8
 """Units of a picture whose maps are kept."""
 KS = (0, 5, 10, 20, 50)
 CONDITIONS = ("all", "interpretable", "random")
-EXAMPLES = ((1, 7), (2, 9))
+FREQUENT = ((2, 8), (1, 7), (1, 6))
+"""Units of several pictures; the second one is not interpretable."""
 PROMPT_PATCHES = 40
 
 
@@ -59,8 +60,24 @@ def captions():
 
 
 def best(name):
-    """The units of a picture, best first."""
-    return [(place // UNITS, place % UNITS) for place in rng(name).permutation(LAYERS * UNITS)]
+    """The units of a picture, best first; of the first three pictures FREQUENT are among them."""
+    found = [(place // UNITS, place % UNITS) for place in rng(name).permutation(LAYERS * UNITS)]
+    if name not in IDS[:3]:
+        return [unit for unit in found if unit not in FREQUENT]
+    # The further the picture, the better the unit.
+    at = 4 - IDS.index(name)
+    return [*(unit for unit in found if unit not in FREQUENT)][:at] + [*FREQUENT, *found[at:]]
+
+
+def units():
+    """Every unit of a picture, one of two interpretable."""
+    rows = [
+        (name, group, "language", layer, unit, (100 - rank) / 1000, rank, unit % 2 == 0)
+        for name, group, _ in PICTURES
+        for rank, (layer, unit) in enumerate(dict.fromkeys(best(name)))
+    ]
+    columns = ["sample_id", "group", "module", "layer", "unit", "score", "rank"]
+    return pd.DataFrame(rows, columns=[*columns, "interpretable"])
 
 
 def neurons():
@@ -90,7 +107,7 @@ def tokens():
 
 
 def index():
-    """Where the maps of each picture's best units, random ones and the examples stand."""
+    """Where the maps of each picture's best units and of random ones stand."""
     rows = []
     for name in IDS:
         for kind, units in (
@@ -98,10 +115,9 @@ def index():
             ("random", best(f"{name} random")[:TOP]),
         ):
             rows += [(name, layer, unit, kind, rank) for rank, (layer, unit) in enumerate(units)]
-    for layer, unit in EXAMPLES:
-        rows += [(name, layer, unit, "example", rank) for rank, name in enumerate(IDS[:5][::-1])]
     table = pd.DataFrame(rows, columns=["picture_id", "layer", "unit", "kind", "rank"])
-    return table.assign(row=range(len(table)))[["row", *table.columns]]
+    table = table.assign(row=range(len(table)), value=TOP - table["rank"])
+    return table[["row", "picture_id", "layer", "unit", "kind", "rank", "value"]]
 
 
 def maps(path, grid=GRID):
@@ -185,12 +201,12 @@ def means():
 
 
 def ks():
-    """Tests against random prompts, given from either side."""
+    """Tests against image prompts, given from either side, and one of neurons."""
     rows = [
-        ("random_prompts", "image_prompts", "clipscore", 0.1, 0.9, 10, 10),
-        ("random_prompts", "image_prompts", "bertscore", 0.2, 0.8, 10, 10),
-        ("random_prompts_max", "image_prompts_max", "clipscore", 0.3, 0.04, 10, 10),
-        ("coco_nouns", "random_prompts", "clipscore", 0.95, 1e-6, 10, 10),
+        ("image_prompts", "random_prompts", "clipscore", 0.1, 0.9, 10, 10),
+        ("image_prompts", "random_prompts", "bertscore", 0.2, 0.8, 10, 10),
+        ("coco_nouns", "image_prompts", "clipscore", 0.95, 1e-6, 10, 10),
+        ("multimodal", "random", "clipscore", 0.3, 0.04, 10, 10),
     ]
     columns = ["first", "second", "metric", "statistic", "p", "n_first", "n_second"]
     return pd.DataFrame(rows, columns=columns)
@@ -221,15 +237,15 @@ def localisation():
     for place in (0, 1, 2, 4):
         name, group, _ = PICTURES[place]
         rows += [
-            (name, group, layer, unit, "multimodal", 0, 0.4 - rank / 20)
+            (name, group, layer, unit, "multimodal", rank, unit % 2 == 0, 0.4 - rank / 20)
             for rank, (layer, unit) in enumerate(best(name)[:TOP])
         ]
         rows += [
-            (name, group, layer, unit, "random", 1, 0.05)
-            for layer, unit in best(f"{name} random")[:TOP]
+            (name, group, layer, unit, "random", rank, unit % 2 == 0, 0.05)
+            for rank, (layer, unit) in enumerate(best(f"{name} random")[:TOP])
         ]
-        rows.append((name, group, -1, -1, "multimodal-mean", 0, 0.55))
-    columns = ["picture_id", "category", "layer", "unit", "kind", "seed", "iou"]
+        rows.append((name, group, -1, -1, "multimodal-mean", 0, True, 0.55))
+    columns = ["picture_id", "category", "layer", "unit", "kind", "rank", "interpretable", "iou"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -239,7 +255,12 @@ def iou():
         {"category": category, "kind": kind, "value": value, "low": value - 0.02}
         | {"high": value + 0.02, "n": n}
         for category, n in (("vase", 1), ("", 4), ("cat", 1), ("dog", 2))
-        for kind, value in (("random", 0.05), ("multimodal", 0.2))
+        for kind, value in (
+            ("random", 0.05),
+            ("multimodal-mean", 0.3),
+            ("multimodal", 0.2),
+            ("all", 0.15),
+        )
     ]
     table = pd.DataFrame(rows)
     gone = (table["category"] == "vase") & (table["kind"] == "random")
@@ -289,6 +310,7 @@ def write(folder: Path) -> dict[str, str]:
     tables = {
         "captions": captions(),
         "neurons": neurons(),
+        "units": units(),
         "tokens": tokens(),
         "index": index(),
         "ablated": ablated(),

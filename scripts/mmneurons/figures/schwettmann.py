@@ -55,7 +55,8 @@ PROMPT_KINDS = (
     "coco_nouns",
 )
 OF_KIND = {
-    MULTIMODAL: ("multimodal neurons", METHOD_COLOURS["attribution"]),
+    MULTIMODAL: ("interpretable units of highest attribution", METHOD_COLOURS["attribution"]),
+    "all": ("all units of highest attribution", "#F2B48A"),
     RANDOM: ("random neurons of the same layers", METHOD_COLOURS["random"]),
 }
 ALL_CATEGORIES = "all categories"
@@ -69,13 +70,13 @@ def prompts_data(scores: pd.DataFrame, ks: pd.DataFrame) -> pd.DataFrame:
 
     scores: picture_id, kind, clipscore. ks: first, second, metric, statistic, p. Columns: kind,
     picture_id, clipscore, and ks_statistic and ks_p of the two-sample Kolmogorov-Smirnov test of
-    the kind's scores against those of the random prompts (NaN where it was not made).
+    the kind's scores against those of the image prompts (NaN where it was not made).
     """
     rows = in_order(scores.dropna(subset="clipscore"), "kind", PROMPT_KINDS)
     tests = {}
     for row in ks[ks["metric"] == "clipscore"].itertuples():
         for one, other in ((row.first, row.second), (row.second, row.first)):
-            if one in ("random_prompts", "random_prompts_max"):
+            if one == "image_prompts":
                 tests.setdefault(other, (row.statistic, row.p))
     found = [tests.get(kind, (np.nan, np.nan)) for kind in rows["kind"]]
     return rows[["kind", "picture_id", "clipscore"]].assign(
@@ -93,7 +94,7 @@ def prompts_figure(
     kinds = list(dict.fromkeys(data["kind"]))
     left, right = 2.35, 1.65
     if len(kinds):
-        words = "KS test against random prompts"
+        words = "KS test against image prompts, mean over patches"
         page.text([(words, False)], width - MARGIN - right + 0.1, y, right, SMALL, FAINT)
     y += 0.32
     y = page.axes(
@@ -105,10 +106,11 @@ def prompts_figure(
     )
     explanation = (
         "CLIPScore of a picture with texts, a point a picture; boxes are quartiles, white lines "
-        "medians, diamonds means. Prompts: each image token as the five vocabulary tokens nearest "
-        "to it by cosine; random prompts are as many random embeddings. Right: statistic D and p "
-        "of the two-sample Kolmogorov-Smirnov test. The paper found image prompts no closer than "
-        f"random ones (D = 0.037, p > 0.5; nouns: D > 0.9, p < 0.001; {PAPER})."
+        "medians, diamonds means. Prompts: each image token as the vocabulary tokens nearest to it "
+        "by cosine (five in the paper); random prompts: as many random embeddings. Right: "
+        "statistic D and p of the two-sample Kolmogorov-Smirnov test. The paper found image "
+        "prompts no closer than random ones (D = 0.037, p > 0.5; nouns: D > 0.9, p < 0.001; "
+        f"{PAPER})."
     )
     return page.figure(page.footer(y + 0.5, explanation, source))
 
@@ -165,14 +167,13 @@ def p_words(p: float) -> str:
 def localisation_data(iou: pd.DataFrame) -> pd.DataFrame:
     """Mean IoU of every category and kind of neuron; the last category is all of them.
 
-    iou: category ("" for all), kind (multimodal | random), value, low, high, n (pictures). The
-    result has the same columns, categories by alphabet.
+    iou: category ("" for all), kind (multimodal | all | random), value, low, high, n (pictures).
+    The result has the same columns, categories by alphabet.
     """
     rows = iou.assign(category=iou["category"].fillna(""))
     rows = rows.assign(last=rows["category"] == "")
     rows["category"] = rows["category"].replace("", ALL_CATEGORIES)
-    order = [MULTIMODAL, RANDOM]
-    rows = in_order(rows, "kind", order)
+    rows = in_order(rows, "kind", list(OF_KIND))
     rows = rows.sort_values(["last", "category"], kind="stable", ignore_index=True)
     return rows[["category", "kind", "value", "low", "high", "n"]]
 
@@ -195,11 +196,14 @@ def localisation_figure(
     handles = [Patch(color=colour, label=label) for label, colour in OF_KIND.values()]
     y = legend(page, y, handles)
     explanation = (
-        "Intersection over union of a unit's mask (its activation at the image tokens, scaled "
-        "bilinearly to the picture, above the 95th percentile) and the object's annotated outline, "
-        "mean over units and pictures with 95 % bootstrap intervals over pictures, whose number "
-        "stands in brackets. Multimodal neurons: the units of highest attribution of the "
-        "picture's noun. Pictures with one annotated object of the category."
+        "Intersection over union of a unit's mask (where its activation at the image "
+        "tokens, scaled bilinearly to the picture, is among the highest 5 % unless configured "
+        "otherwise) and the object's annotated outline, "
+        "mean over the picture's "
+        "units, then over pictures, with 95 % bootstrap intervals over pictures, whose number "
+        "stands in brackets. Attribution is that to the caption's first noun; interpretable units, "
+        "the paper's multimodal neurons, are those whose best tokens are words. Pictures with one "
+        "annotated object."
     )
     return page.figure(page.footer(y, explanation, source))
 
@@ -207,8 +211,8 @@ def localisation_figure(
 def _draw_localisation(axes: Axes, data: pd.DataFrame, categories: Sequence[str]) -> None:
     for number, (kind, (_, colour)) in enumerate(OF_KIND.items()):
         own = data[data["kind"] == kind].set_index("category").reindex(categories)
-        places = np.arange(len(categories)) + (number - 0.5) * 0.38
-        axes.bar(places, own["value"], width=0.36, color=colour, zorder=2)
+        places = np.arange(len(categories)) + (number - 1) * 0.27
+        axes.bar(places, own["value"], width=0.25, color=colour, zorder=2)
         axes.vlines(places, own["low"], own["high"], color="#1A1A1A", linewidth=1, zorder=3)
         for place, value in zip(places, own["value"], strict=True):
             if np.isnan(value):
@@ -287,7 +291,7 @@ def probability_figure(
 ) -> Figure:
     """Draw `ablation_and_case`: the curves, and under them one picture's captions."""
     page = Page(width)
-    y = page.header("Does the noun go when its units are ablated?", source)
+    y = page.header("Does the model still expect the noun when its units are ablated?", source)
     means = data[data["part"] == "mean"]
     y = _ablation_panel(page, y, means, "relative", height, "probability of the noun,\nrelative")
     case = data[data["part"] == "picture"]

@@ -48,7 +48,7 @@ DIGITS = {"clipscore": 2, "bertscore": 4}
 
 CONDITIONS = {
     "all": "units of highest attribution",
-    "interpretable": "those of them that decode to words",
+    "interpretable": "interpretable units of highest attribution",
     "random": "random units of the same layers",
 }
 """Whose activations are ablated."""

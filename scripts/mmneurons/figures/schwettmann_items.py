@@ -56,11 +56,13 @@ def item_data(
 ) -> tuple[pd.DataFrame, Source]:
     """Read an item's inputs by name and make its data, with what they rest on.
 
-    `counted` (the captions) and `exclusions` serve the line at the foot, `maps` is a tensor file,
-    everything else a table.
+    `counted` (the captions) and what begins with `excluded` serve the line at the foot, `maps` is a
+    tensor file, everything else a table.
     """
     files = dict(inputs)
     maps = {"maps": TensorFile(files.pop("maps"))} if "maps" in files else {}
     tables = read_inputs(files, [model])
-    source = source_of(model, dataset, tables.pop("counted"), tables.pop("exclusions"))
+    left_out = [tables.pop(name) for name in list(tables) if name.startswith("excluded")]
+    exclusions = pd.concat(left_out, ignore_index=True)
+    source = source_of(model, dataset, tables.pop("counted"), exclusions)
     return make(**maps, **tables, **options), source

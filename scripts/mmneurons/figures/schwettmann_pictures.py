@@ -2,10 +2,10 @@
 
 `maps` is a tensor of units' activations at the image tokens, `rows x patches`, and its index a
 table with `row`, picture_id, layer, unit, kind and rank (0 best), kind being "multimodal" (the
-picture's units of highest attribution), "random" (of the same layers) or "example" (two units on
-the pictures that activate them most). The file's facts have `grid`, rows and columns of the patches
-or None, and `boxes`, the part of each picture that they cover. Each figure has a function `*_data`,
-whose result is the CSV and all that the figure shows besides the pictures.
+picture's units of highest attribution) or "random" (of the same layers). The file's facts have
+`grid`, rows and columns of the patches or None, and `boxes`, the part of each picture that they
+cover. Each figure has a function `*_data`, whose result is the CSV and all that the figure shows
+besides the pictures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 from mmneurons.artifacts.tensors import TensorFile
-from mmneurons.figures.pan_pictures import MASKED_SHARE, NO_GRID, mask_threshold, show_mask
+from mmneurons.figures.pan_pictures import NO_GRID, mask_threshold, show_mask
 from mmneurons.figures.panels import name_room
 from mmneurons.figures.pictures import (
     fitted,
@@ -40,6 +40,7 @@ from mmneurons.figures.schwettmann_inputs import (
 )
 from mmneurons.figures.shown import Source, marked
 from mmneurons.figures.style import FAINT, MARGIN, MARKED, SMALL, Page, uniform_colormap
+from mmneurons.metrics.localisation import MEAN_UNITS
 
 EDGES = ["left", "top", "right", "bottom"]
 CELLS = ["row", "column", "value"]
@@ -55,8 +56,16 @@ def read_map(maps: TensorFile, rows: pd.DataFrame) -> np.ndarray | None:
     return values.mean(axis=0).reshape(maps.facts["grid"])
 
 
-def _cells(maps: TensorFile, rows: pd.DataFrame, **head) -> pd.DataFrame:
-    """A row a patch of the mean map of `rows`: head, EDGES, CELLS, threshold of the mask.
+def interpretable(index: pd.DataFrame, units: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each picture's units of highest attribution that are interpretable for it."""
+    words = units[units["interpretable"]][["sample_id", "layer", "unit"]].drop_duplicates()
+    words = words.rename(columns={"sample_id": "picture_id"})
+    own = index[index["kind"] == "multimodal"]
+    return own.merge(words, on=["picture_id", "layer", "unit"])
+
+
+def _cells(maps: TensorFile, rows: pd.DataFrame, percentile: float, **head) -> pd.DataFrame:
+    """A row a patch of the mean map of `rows`: head, EDGES, CELLS, threshold and percentile.
 
     head: picture_id, and what else stands in every row.
     """
@@ -68,17 +77,27 @@ def _cells(maps: TensorFile, rows: pd.DataFrame, **head) -> pd.DataFrame:
     row, column = np.indices(values.shape).reshape(2, -1)
     cells = dict(zip(EDGES, box, strict=True))
     cells |= {"row": row, "column": column, "value": values.ravel()}
-    threshold = mask_threshold(heatmap(values, (bottom - top, right - left)))
-    return pd.DataFrame(head | cells | {"threshold": threshold, "note": ""})
+    threshold = mask_threshold(heatmap(values, (bottom - top, right - left)), percentile)
+    cells |= {"threshold": threshold, "percentile": percentile, "note": ""}
+    return pd.DataFrame(head | cells)
 
 
 def _together(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    columns = [*columns, *EDGES, *CELLS, "threshold", "note"]
+    columns = [*columns, *EDGES, *CELLS, "threshold", "percentile", "note"]
     filled = [part.astype(object) for part in parts if len(part)]
     table = pd.concat(filled or [pd.DataFrame(columns=columns)], ignore_index=True)
     table = table.reindex(columns=columns)
     whole = dict.fromkeys([*EDGES, "row", "column"], "Int64")
-    return table.astype({**whole, "value": "float64", "threshold": "float64"})
+    return table.astype(whole | dict.fromkeys(["value", "threshold", "percentile"], "float64"))
+
+
+def _percentile(data: pd.DataFrame) -> float:
+    """The percentile above which a map of the CSV is shown; the paper's where there is no map."""
+    return next(iter(data["percentile"].dropna()), 95.0)
+
+
+def _above(data: pd.DataFrame) -> str:
+    return f"above its {_percentile(data):g}th percentile"
 
 
 def _map_of(rows: pd.DataFrame) -> np.ndarray | None:
@@ -104,25 +123,28 @@ def _part(pictures: Mapping[str, np.ndarray], rows: pd.DataFrame) -> np.ndarray:
 def supercategories_data(
     maps: TensorFile,
     index: pd.DataFrame,
+    units: pd.DataFrame,
     captions: pd.DataFrame,
     tokens: pd.DataFrame,
+    percentile: float = 95,
     most: int = 6,
-    units: int = 5,
+    n_units: int = 5,
     n_tokens: int = 2,
 ) -> pd.DataFrame:
-    """The mean map of the best `units` units of one picture of each of `most` supercategories.
+    """The mean map of the best interpretable units of one picture a supercategory.
 
+    units: sample_id, layer, unit, interpretable. `n_units` units of each of `most` supercategories.
     Columns: picture_id, file, supercategory, caption, group, units (JSON: name and best tokens of
     each, best first), then a row a patch: left, top, right, bottom (the part of the picture that
     the patches cover, in pixels), row, column, value, threshold (of the mask, on the map scaled to
-    that part), note.
+    that part), percentile (its), note.
     """
-    known = captions[captions["picture_id"].isin(index["picture_id"])]
-    own = index[index["kind"] == "multimodal"]
+    own = interpretable(index, units)
+    known = captions[captions["picture_id"].isin(own["picture_id"])]
     parts = []
     for picture in of_supercategories(known, most).itertuples():
         best = own[own["picture_id"] == picture.picture_id]
-        best = with_tokens(best.sort_values("rank").head(units), tokens, n_tokens)
+        best = with_tokens(best.sort_values("rank").head(n_units), tokens, n_tokens)
         named = [
             {"unit": unit_name(row.layer, row.unit), "tokens": json.loads(row.tokens)}
             for row in best.itertuples()
@@ -132,7 +154,7 @@ def supercategories_data(
             for name in ("picture_id", "file", "supercategory", "caption", "group")
         }
         head["units"] = json.dumps(named, ensure_ascii=False)
-        parts.append(_cells(maps, best, **head))
+        parts.append(_cells(maps, best, percentile, **head))
     columns = ["picture_id", "file", "supercategory", "caption", "group", "units"]
     return _together(parts, columns)
 
@@ -154,7 +176,7 @@ def supercategories_figure(
     y = page.header("Where the multimodal neurons of a noun are active, and what they say", source)
     entries = [rows for _, rows in data.groupby("picture_id", sort=False)]
     if not entries:
-        text = "Nothing to draw: no picture whose caption has a noun has an object."
+        text = "Nothing to draw: no picture with an object has interpretable units."
         y = page.text([(text, False)], MARGIN, y, page.inner) + 0.1
     column = (page.inner - 0.3) / 2
     for start in range(0, len(entries), 2):
@@ -167,8 +189,8 @@ def supercategories_figure(
         y = max(ends) + 0.2
     explanation = (
         "The first picture of each supercategory. Left: what the model sees of the picture; right: "
-        "the mean activation of the five units of highest attribution, scaled bilinearly, where it "
-        f"is above its {MASKED_SHARE}th percentile, in colours from there to the highest value, "
+        "the mean activation of the five interpretable units of highest attribution, scaled "
+        f"bilinearly, where it is {_above(data)}, in colours from there to the highest value, "
         "which is the brightest. Beside: these units, each with the two tokens that it raises "
         "most. Below: the caption; the noun whose first token they are attributed to is bold and "
         "red."
@@ -189,7 +211,7 @@ def _supercategory(
     first = rows.iloc[0]
     head = [(first["supercategory"], True), (f", {picture_name(first['picture_id'])}", False)]
     y = page.text(head, x, y, width) + 0.05
-    part, values = _part(pictures, rows), _map_of(rows)
+    part, values, share = _part(pictures, rows), _map_of(rows), _percentile(rows)
     w, h = fitted(part.shape[:2], cell, cell)
     page.axes(x, y, w, h, lambda axes: show_picture(axes, part))
     right = x + w + 0.06
@@ -197,7 +219,9 @@ def _supercategory(
         page.text([(NO_GRID, False)], right, y, cell, SMALL)
         right += cell + 0.1
     else:
-        page.axes(right, y, w, h, lambda axes: show_masked_overlay(axes, part, values, colours))
+        page.axes(
+            right, y, w, h, lambda axes: show_masked_overlay(axes, part, values, colours, share)
+        )
         right += w + 0.1
     end = y
     for unit in json.loads(first["units"]):
@@ -221,30 +245,35 @@ def _supercategory(
 def examples_data(
     maps: TensorFile,
     index: pd.DataFrame,
+    units: pd.DataFrame,
     captions: pd.DataFrame,
     tokens: pd.DataFrame,
+    percentile: float = 95,
+    neurons: int = 2,
     most: int = 8,
     n_tokens: int = 5,
 ) -> pd.DataFrame:
-    """The maps of the example units on the pictures that activate them most.
+    """The maps of a few units on the pictures that activate them most.
 
-    Columns: neuron, tokens (JSON), layer, unit, rank (0: the strongest picture), picture_id, file,
-    then a row a patch as in `supercategories_data`.
+    The units are the `neurons` interpretable ones that are among the best of most pictures (lower
+    layer and unit where equal), the pictures the `most` of these with the highest `value` in the
+    index. units: sample_id, layer, unit, interpretable. Columns: neuron, tokens (JSON), layer,
+    unit, rank (0: the strongest picture), picture_id, file, then a row a patch as in
+    `supercategories_data`.
     """
     files = captions.drop_duplicates("picture_id").set_index("picture_id")["file"]
-    own = with_tokens(index[index["kind"] == "example"], tokens, n_tokens)
-    own = own[(own["rank"] < most) & own["picture_id"].isin(files.index)]
-    own = own.sort_values(["layer", "unit", "rank"], kind="stable")
+    own = interpretable(index, units)
+    own = own[own["picture_id"].isin(files.index)]
+    frequent = own.groupby(["layer", "unit"]).size().sort_values(ascending=False, kind="stable")
     columns = ["neuron", "tokens", "layer", "unit", "rank", "picture_id"]
-    parts = [
-        _cells(
-            maps,
-            own.loc[[place]],
-            **{name: row[name] for name in columns},
-            file=files[row["picture_id"]],
-        )
-        for place, row in own.iterrows()
-    ]
+    parts = []
+    for layer, unit in frequent.index[:neurons]:
+        rows = own[(own["layer"] == layer) & (own["unit"] == unit)]
+        rows = rows.sort_values(["value", "picture_id"], ascending=[False, True]).head(most)
+        rows = with_tokens(rows, tokens, n_tokens).assign(rank=range(len(rows)))
+        for place, row in rows.iterrows():
+            head = {name: row[name] for name in columns} | {"file": files[row["picture_id"]]}
+            parts.append(_cells(maps, rows.loc[[place]], percentile, **head))
     return _together(parts, [*columns, "file"])
 
 
@@ -260,6 +289,7 @@ def examples_figure(
     if data.empty:
         text = "Nothing to draw: no interpretable unit is among the best of any picture."
         y = page.text([(text, False)], MARGIN, y, page.inner) + 0.1
+    share = _percentile(data)
     most = max([4, *(data["rank"].astype(int) + 1)]) if len(data) else 4
     cell = (page.inner - 0.08 * (most - 1)) / most
     for (_, tokens), own in data.groupby(["neuron", "tokens"], sort=False):
@@ -272,8 +302,11 @@ def examples_figure(
             part, values = _part(pictures, rows), _map_of(rows)
             w, h = fitted(part.shape[:2], cell, cell)
 
-            def place(axes: Axes, part=part, values=values) -> None:
-                show_picture(axes, part) if values is None else show_mask(axes, part, values)
+            def place(axes: Axes, part=part, values=values, share=share) -> None:
+                if values is None:
+                    show_picture(axes, part)
+                else:
+                    show_mask(axes, part, values, share)
 
             end = page.axes(x, y, w, h, place)
             words = picture_name(picture_id)
@@ -283,10 +316,10 @@ def examples_figure(
             x += cell + 0.08
         y = low + 0.15
     explanation = (
-        "The two interpretable units that are among the best of most pictures, and the pictures on "
-        "whose image tokens their activation is highest (its maximum stands below), strongest "
-        f"first. Bright: where the scaled activation is above its {MASKED_SHARE}th percentile; the "
-        "rest is darkened."
+        "The two interpretable units that are among the best of most pictures, and of these "
+        "pictures the ones on whose image tokens their activation is highest (its maximum stands "
+        f"below), strongest first. Bright: where the scaled activation is {_above(data)}; the rest "
+        "is darkened."
     )
     if data["row"].isna().any():
         explanation += f" {NO_GRID}"
@@ -301,35 +334,40 @@ def masks_data(
     index: pd.DataFrame,
     captions: pd.DataFrame,
     localisation: pd.DataFrame,
+    percentile: float = 95,
     most: int = 8,
     units: int = 6,
 ) -> pd.DataFrame:
-    """The mean map of each picture's units and those of its best `units`, with their IoU.
+    """The mean map of each picture's interpretable units and those of its best, with their IoU.
 
-    localisation: picture_id, category, layer, unit, kind, iou; the row of kind "multimodal-mean" is
-    that of the mean. The pictures are the first `most` of those with an IoU. Columns: picture_id,
-    file, category, unit ("mean of n units", or a unit's name), iou, then a row a patch as in
+    localisation: picture_id, category, layer, unit, kind, interpretable, iou; the row of kind
+    "multimodal-mean" is that of the mean of the best MEAN_UNITS. The pictures are the first `most`
+    of those that have one, of each the best `units` units stand alone. Columns: picture_id, file,
+    category, unit ("mean of n units", or a unit's name), iou, then a row a patch as in
     `supercategories_data`.
     """
     files = captions.drop_duplicates("picture_id").set_index("picture_id")["file"]
-    own = index[index["kind"] == "multimodal"].sort_values("rank", kind="stable")
     scored = localisation[localisation["kind"].isin(["multimodal", MEAN])]
+    scored = scored[scored["interpretable"]]
+    own = interpretable(index, scored.rename(columns={"picture_id": "sample_id"}))
+    own = own.sort_values("rank", kind="stable")
     known = {(r.picture_id, r.layer, r.unit): r.iou for r in scored.itertuples()}
     means = scored[scored["kind"] == MEAN].set_index("picture_id")["iou"].to_dict()
     categories = scored.drop_duplicates("picture_id").set_index("picture_id")["category"]
     parts = []
     candidates = set(scored["picture_id"]) & set(own["picture_id"])
     for picture_id in first_pictures(captions, sorted(candidates), most):
-        rows = own[own["picture_id"] == picture_id]
+        rows = own[own["picture_id"] == picture_id].head(MEAN_UNITS)
         head = {"picture_id": picture_id, "file": files[picture_id]}
         head["category"] = categories[picture_id]
         name = f"mean of {len(rows)} units"
         iou = means.get(picture_id, np.nan)
-        parts.append(_cells(maps, rows, **head, unit=name, iou=iou))
+        parts.append(_cells(maps, rows, percentile, **head, unit=name, iou=iou))
         for place, row in rows.head(units).iterrows():
             iou = known.get((picture_id, row["layer"], row["unit"]), np.nan)
             name = unit_name(row["layer"], row["unit"])
-            parts.append(_cells(maps, rows.loc[[place]], **head, unit=name, iou=iou))
+            row = rows.loc[[place]]
+            parts.append(_cells(maps, row, percentile, **head, unit=name, iou=iou))
     table = _together(parts, ["picture_id", "file", "category", "unit", "iou"])
     return table.astype({"iou": "float64"})
 
@@ -346,8 +384,9 @@ def masks_figure(
     page = Page(2 * MARGIN + columns * (cell + gap))
     y = page.header("Masks of single neurons and of their mean, against the object", source)
     if data.empty:
-        text = "Nothing to draw: no picture with one annotated object whose caption has a noun."
+        text = "Nothing to draw: no picture with one annotated object has interpretable units."
         y = page.text([(text, False)], MARGIN, y, page.inner) + 0.1
+    share = _percentile(data)
     for picture_id, own in data.groupby("picture_id", sort=False):
         part = _part(pictures, own)
         w, h = fitted(part.shape[:2], cell, cell)
@@ -361,8 +400,8 @@ def masks_figure(
                 y = max(y, page.text([(NO_GRID, False)], x, top, page.width - MARGIN - x, SMALL))
                 break
 
-            def place(axes: Axes, part=part, values=values) -> None:
-                show_mask(axes, part, values)
+            def place(axes: Axes, part=part, values=values, share=share) -> None:
+                show_mask(axes, part, values, share)
 
             page.axes(x, top, w, h, place)
             below = page.text([(unit, False)], x, top + h + 0.03, cell, SMALL)
@@ -372,11 +411,12 @@ def masks_figure(
             x += cell + gap
         y = max(y, end) + 0.12
     explanation = (
-        "Pictures with one annotated object, the mask of the mean activation of the recorded units "
-        "of highest attribution to the caption's noun, and the masks of the best six units alone. "
-        f"Bright: where the scaled activation is above its {MASKED_SHARE}th percentile. IoU: "
+        "Pictures with one annotated object, the mask of the mean activation of the interpretable "
+        "units of highest attribution to the caption's noun, and the masks of the best six alone. "
+        f"Bright: where the scaled activation is {_above(data)}. IoU: "
         "intersection over union of the mask and the object's annotated outline; since a mask "
-        "covers 5 % of the picture, IoU with a larger object has a bound below 1."
+        f"covers {100 - _percentile(data):g} % of the picture, the IoU with a larger object is "
+        "bounded below 1."
     )
     return page.figure(page.footer(y, explanation, source))
 

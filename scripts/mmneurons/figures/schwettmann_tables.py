@@ -71,10 +71,11 @@ def descriptions_data(means: pd.DataFrame) -> pd.DataFrame:
 def descriptions_page(data: pd.DataFrame, source: Source, title: str) -> str:
     """Set `descriptions_data` as a page."""
     caption = (
-        "How well the words of a picture's multimodal neurons describe it. Of every neuron the ten "
-        "tokens that it raises most are scored as one text: CLIPScore with the picture, BERTScore "
-        "(F1, mean over the human captions) with its captions; the maximum over the picture's "
-        "neurons is taken, then the mean over pictures. Random: the neurons of another picture. "
+        "How well the words of a picture's multimodal neurons describe it: the interpretable ones "
+        "among its units of highest attribution. Of each the tokens that it raises most (ten in "
+        "the paper) are scored as one text, by CLIPScore with the picture and by BERTScore (F1, "
+        "mean over the human captions) with its captions; the maximum over the picture's neurons "
+        "is taken, then the mean over pictures. "
         f"{_foot(data)}"
     )
     return page(title, caption, {"": _scores(data)}, source)
@@ -113,10 +114,11 @@ def prompts_page(data: pd.DataFrame, source: Source, title: str) -> str:
         "Kolmogorov-Smirnov tests": pd.DataFrame(rows) if rows else "No test was made.",
     }
     caption = (
-        "Are image prompts language already? Each image token is decoded to the five vocabulary "
-        "tokens nearest to it by cosine, and so are as many random embeddings; shown is the mean "
-        "over a picture's patches. Tests: two samples, two-sided. The paper finds D = 0.037, "
-        "p > 0.5 between image and random prompts, and D > 0.9, p < 0.001 for the nouns. "
+        "Are image prompts language already? Image tokens are decoded to the vocabulary tokens "
+        "nearest to them by cosine (five in the paper), and so are as many random embeddings; "
+        "shown is the mean over a picture's patches. Tests: two samples, two-sided. The paper "
+        "finds D = 0.037, p > 0.5 between image and random prompts, and D > 0.9, p < 0.001 for the "
+        "nouns. "
         f"{_foot(means)}"
     )
     return page(title, caption, blocks, source)
@@ -269,7 +271,7 @@ def nearest_page(data: pd.DataFrame, source: Source, title: str) -> str:
         name = picture_name(first["picture_id"]).capitalize()
         about = f"{name}: {marked_up(first['caption'], [first['group']])} "
     caption = (
-        f"{about}The five vocabulary tokens nearest by cosine to the image token of random "
+        f"{about}The vocabulary tokens nearest by cosine to the image token of random "
         "patches, and to as many random embeddings, nearest first; patches count from 0, row by "
         "row. "
         "BERTScore: of these tokens as one text, F1, mean over the picture's human captions."
@@ -307,8 +309,8 @@ def captions_page(data: pd.DataFrame, source: Source, title: str) -> str:
         )
     caption = (
         "Captions while the activations of k units are set to zero: the units of highest "
-        "attribution to the caption's first noun (bold), those of them that decode to words, and "
-        "random units of the same layers (one draw). BERTScore: F1 with the caption without "
+        "attribution to the caption's first noun (bold), the best of those that decode to words, "
+        "and random units of the same layers (one draw). BERTScore: F1 with the caption without "
         "ablation. The paper ablates up to 6,400 of 458,752 units "
         f"({PAPER})."
     )
