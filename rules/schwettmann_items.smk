@@ -12,9 +12,7 @@ def of_schwettmann(path):
 
 SCHWETTMANN_CATEGORY = "Multimodal neurons by attribution (Schwettmann et al. 2023)"
 SCHWETTMANN_CAPTIONS = {"captions": of_schwettmann("captions.parquet")}
-SCHWETTMANN_TOKENS = {
-    "tokens": f"<results>/models/{SCHWETTMANN['model']}/neuron_tokens.parquet"
-}
+SCHWETTMANN_TOKENS = {"tokens": f"<results>/models/{SCHWETTMANN['model']}/neuron_tokens.parquet"}
 SCHWETTMANN_MAPS = {
     "maps": of_schwettmann("maps.safetensors"),
     "index": of_schwettmann("maps.parquet"),
@@ -89,9 +87,7 @@ SCHWETTMANN_FIGURES = [
     for item in SCHWETTMANN_ITEMS
     for end in ([*FORMATS, "csv"] if item in SCHWETTMANN_DRAWN else ["csv", "md"])
 ]
-SCHWETTMANN_HEADLINE = [
-    f"<results>/figures/schwettmann/figure5.{end}" for end in (*FORMATS, "csv")
-]
+SCHWETTMANN_HEADLINE = [f"<results>/figures/schwettmann/figure5.{end}" for end in (*FORMATS, "csv")]
 
 
 def schwettmann_inputs(wildcards):

@@ -58,7 +58,9 @@ def read_map(maps: TensorFile, rows: pd.DataFrame) -> np.ndarray | None:
 
 def interpretable(index: pd.DataFrame, units: pd.DataFrame) -> pd.DataFrame:
     """The rows of each picture's units of highest attribution that are interpretable for it."""
-    words = units[units["interpretable"]][["sample_id", "layer", "unit"]].drop_duplicates()
+    words = units[units["interpretable"].astype(bool)][
+        ["sample_id", "layer", "unit"]
+    ].drop_duplicates()
     words = words.rename(columns={"sample_id": "picture_id"})
     own = index[index["kind"] == "multimodal"]
     return own.merge(words, on=["picture_id", "layer", "unit"])
@@ -348,7 +350,8 @@ def masks_data(
     """
     files = captions.drop_duplicates("picture_id").set_index("picture_id")["file"]
     scored = localisation[localisation["kind"].isin(["multimodal", MEAN])]
-    scored = scored[scored["interpretable"]]
+    # A file without a row has columns without a type.
+    scored = scored[scored["interpretable"].astype(bool)]
     own = interpretable(index, scored.rename(columns={"picture_id": "sample_id"}))
     own = own.sort_values("rank", kind="stable")
     known = {(r.picture_id, r.layer, r.unit): r.iou for r in scored.itertuples()}
