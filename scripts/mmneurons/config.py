@@ -219,7 +219,8 @@ def _schwettmann(schwettmann: Mapping, registries: Mapping[str, Mapping]) -> Ite
         yield from _wrong_choice(schwettmann[name], registries[f"{name}s"], f"schwettmann.{name}")
     dataset = registries["datasets"].get(schwettmann["dataset"])
     if dataset is not None and dataset["reader"] != "coco":
-        yield f"schwettmann.dataset: {schwettmann['dataset']} is not in COCO's format (reader: coco)"
+        name = schwettmann["dataset"]
+        yield f"schwettmann.dataset: {name} is not in COCO's format (reader: coco)"
     row = registries["models"].get(schwettmann["model"])
     if row is not None and "ablation" not in row:
         name = schwettmann["model"]

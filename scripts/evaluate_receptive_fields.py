@@ -1,0 +1,32 @@
+"""Compare where units are active with where the object of a picture is."""
+
+from functools import partial
+
+from mmneurons.artifacts.tables import read_table, write_csv, write_table
+from mmneurons.artifacts.tensors import TensorFile
+from mmneurons.console import log_to
+from mmneurons.datasets.coco_captions import object_mask
+from mmneurons.metrics.localisation import choose_categories, iou_table, localise
+
+log_to(snakemake.log[0])
+p, files, output = snakemake.params, snakemake.input, snakemake.output
+recorded = set(read_table(files.captions)["picture_id"])
+pictures = read_table(files.pictures)
+pictures = pictures[pictures["picture_id"].isin(recorded)]
+limits = p.localisation
+categories, exclusions = choose_categories(pictures, limits["categories"], limits["pictures"])
+maps = TensorFile(files.maps)
+table = localise(
+    pictures,
+    categories,
+    read_table(files.rows),
+    maps["maps"],
+    maps.facts["grid"],
+    maps.facts["boxes"],
+    read_table(files.units),
+    p.percentile,
+    partial(object_mask, p.dataset["root"], p.dataset["split"]),
+)
+write_csv(table, output.localisation)
+write_csv(iou_table(table), output.iou)
+write_table(exclusions, output.exclusions)
