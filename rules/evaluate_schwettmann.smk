@@ -47,14 +47,12 @@ rule evaluate_receptive_fields:
     input:
         annotations=dataset_annotations,
         pictures="<results>/{dataset}/schwettmann/pictures.parquet",
-        captions="<results>/{dataset}/{model}/schwettmann/captions.parquet",
         units="<results>/{dataset}/{model}/schwettmann/units.parquet",
         maps="<results>/{dataset}/{model}/schwettmann/maps.safetensors",
         rows="<results>/{dataset}/{model}/schwettmann/maps.parquet",
     output:
         localisation="<results>/{dataset}/{model}/schwettmann/metrics/localisation.csv",
         iou="<results>/{dataset}/{model}/schwettmann/metrics/iou.csv",
-        exclusions="<results>/{dataset}/{model}/schwettmann/metrics/exclusions.localisation.parquet",
     log:
         "<logs>/{dataset}/{model}/evaluate_receptive_fields.log",
     benchmark:
@@ -64,7 +62,6 @@ rule evaluate_receptive_fields:
     params:
         code=code("evaluate_receptive_fields.py"),
         dataset=dataset_row,
-        localisation=lookup(within=config, dpath="schwettmann/localisation"),
         percentile=lookup(within=config, dpath="schwettmann/percentile"),
     message:
         "Comparing receptive fields of {wildcards.model} with objects"
@@ -91,7 +88,7 @@ rule evaluate_selectivity:
     params:
         code=code("evaluate_selectivity.py"),
         most=lookup(within=config, dpath="schwettmann/pairs"),
-        selectivity=lookup(within=config, dpath="schwettmann/selectivity"),
+        n_units=lookup(within=config, dpath="schwettmann/selectivity/units"),
     message:
         "Measuring which pictures excite the units of a category"
     script:
@@ -127,7 +124,6 @@ rule collect_schwettmann_exclusions:
         "<results>/{dataset}/schwettmann/exclusions.parquet",
         "<results>/{dataset}/{model}/record/attribution/exclusions.parquet",
         "<results>/{dataset}/{model}/schwettmann/left_out.parquet",
-        "<results>/{dataset}/{model}/schwettmann/metrics/exclusions.localisation.parquet",
         "<results>/{dataset}/{model}/schwettmann/metrics/exclusions.selectivity.parquet",
     output:
         "<results>/{dataset}/{model}/schwettmann/metrics/exclusions.parquet",

@@ -99,7 +99,8 @@ rule choose_described_pictures:
         code=code("choose_described_pictures.py"),
         dataset=dataset_row,
         pictures=lookup(within=config, dpath="schwettmann/pictures"),
-        selectivity={key: SCHWETTMANN["selectivity"][key] for key in ("categories", "pictures")},
+        single_objects=lookup(within=config, dpath="schwettmann/single_objects"),
+        compared=lookup(within=config, dpath="schwettmann/selectivity/categories"),
         seed=lookup(within=config, dpath="schwettmann/seed"),
     message:
         "Choosing pictures that people described"

@@ -19,7 +19,8 @@ torch.set_num_threads(p.compute["threads"])
 entry = ModelEntry.from_row(snakemake.wildcards.model, p.model)
 model = load_model(entry, **p.compute["loading"])
 captions = read_table(files.captions).set_index("picture_id")
-order = [name for name in read_table(files.pictures)["picture_id"] if name in captions.index]
+sampled = read_table(files.pictures).query("sampled")["picture_id"]
+order = [name for name in sampled if name in captions.index]
 chosen = order[: p.ablation["pictures"]]
 units = read_table(files.units)
 units = units[units["sample_id"].isin(chosen)]

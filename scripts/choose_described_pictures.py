@@ -3,7 +3,7 @@
 from mmneurons.artifacts.provenance import fingerprint
 from mmneurons.artifacts.tables import write_table
 from mmneurons.console import log_to
-from mmneurons.datasets.coco_captions import described_pictures
+from mmneurons.datasets.coco_captions import SingleObjects, described_pictures
 from mmneurons.downloads.sources import pictures_of
 
 log_to(snakemake.log[0])
@@ -12,9 +12,8 @@ pictures, exclusions = described_pictures(
     p.dataset["root"],
     p.dataset["split"],
     p.pictures,
+    SingleObjects(**p.single_objects, compared=p.compared),
     p.seed,
-    p.selectivity["categories"],
-    p.selectivity["pictures"],
     pictures_of(p.dataset),
 )
 facts = {

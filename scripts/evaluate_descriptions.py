@@ -16,11 +16,12 @@ log_to(snakemake.log[0])
 p, files, output = snakemake.params, snakemake.input, snakemake.output
 torch.set_num_threads(p.threads)
 captions, facts = read_table(files.captions), read_facts(files.captions)
-neurons = descriptions.neuron_texts(
-    read_table(files.units), read_table(files.tokens), p.units, p.tokens
-)
+captions = captions[captions["sampled"]]
+units, tokens = read_table(files.units), read_table(files.tokens)
+neurons = descriptions.neuron_texts(units, tokens, p.units, p.tokens)
+prompt_tokens = read_table(files.prompt_tokens)
 texts = descriptions.texts_to_score(
-    captions, facts["prefix"], neurons, read_table(files.prompt_tokens), facts["seed"]
+    captions, facts["prefix"], neurons, prompt_tokens, facts["seed"]
 )
 pictures = [read_picture(Path(p.root) / file) for file in captions["file"]]
 clip = ClipScorer(p.clip["path"], pictures)

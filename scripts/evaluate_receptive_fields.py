@@ -2,23 +2,17 @@
 
 from functools import partial
 
-from mmneurons.artifacts.tables import read_table, write_csv, write_table
+from mmneurons.artifacts.tables import read_table, write_csv
 from mmneurons.artifacts.tensors import TensorFile
 from mmneurons.console import log_to
 from mmneurons.datasets.coco_captions import object_mask
-from mmneurons.metrics.localisation import choose_categories, iou_table, localise
+from mmneurons.metrics.localisation import iou_table, localise
 
 log_to(snakemake.log[0])
 p, files, output = snakemake.params, snakemake.input, snakemake.output
-recorded = set(read_table(files.captions)["picture_id"])
-pictures = read_table(files.pictures)
-pictures = pictures[pictures["picture_id"].isin(recorded)]
-limits = p.localisation
-categories, exclusions = choose_categories(pictures, limits["categories"], limits["pictures"])
-maps = TensorFile(files.maps)
+pictures, maps = read_table(files.pictures), TensorFile(files.maps)
 table = localise(
-    pictures,
-    categories,
+    pictures[pictures["category"] != ""],
     read_table(files.rows),
     maps["maps"],
     maps.facts["grid"],
@@ -29,4 +23,3 @@ table = localise(
 )
 write_csv(table, output.localisation)
 write_csv(iou_table(table), output.iou)
-write_table(exclusions, output.exclusions)

@@ -14,15 +14,16 @@ pictures, units, means = (
     TensorFile(files.means),
 )
 table, exclusions = selectivity_table(
-    category_units(pictures, units, p.most, p.selectivity["units"]),
+    category_units(pictures, units, p.most, p.n_units),
     means["sums"],
     means["counts"],
     means.facts["categories"],
     means.facts["layers"],
     means.facts["units_per_layer"],
 )
+sampled = units["sample_id"].isin(pictures.loc[pictures["sampled"], "picture_id"])
 evaluated = pictures[pictures["part"] == "evaluate"].sort_values(["category", "picture_id"])
 write_csv(table, output.selectivity)
 write_csv(evaluated[list(TABLES["metrics/selectivity_pictures"])], output.pictures)
-write_csv(layer_counts(units, means.facts["layers"], p.most), output.layers)
+write_csv(layer_counts(units[sampled], means.facts["layers"], p.most), output.layers)
 write_table(exclusions, output.exclusions)

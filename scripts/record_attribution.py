@@ -32,7 +32,8 @@ def described(row):
     """A row of the table with its picture."""
     category = row.category if row.part == "evaluate" else ""
     picture = read_picture(Path(p.root) / row.file)
-    return Described(row.picture_id, row.file, picture, row.references, row.supercategory, category)
+    own = (row.references, row.supercategory, row.sampled, category)
+    return Described(row.picture_id, row.file, picture, *own)
 
 
 recording = record_attribution(

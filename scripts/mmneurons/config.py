@@ -225,6 +225,12 @@ def _schwettmann(schwettmann: Mapping, registries: Mapping[str, Mapping]) -> Ite
     if row is not None and "ablation" not in row:
         name = schwettmann["model"]
         yield f"schwettmann.model: the row of {name} in resources/models.yaml has no ablation"
+    alone = schwettmann["single_objects"]
+    if alone["pictures"] < alone["fewest"]:
+        yield (
+            f"schwettmann.single_objects.fewest: {alone['fewest']} is more than the "
+            f"{alone['pictures']} pictures of a category"
+        )
     rule = schwettmann["interpretable"]
     if rule["words"] > rule["of"]:
         yield f"schwettmann.interpretable.words: {rule['words']} of {rule['of']} tokens"

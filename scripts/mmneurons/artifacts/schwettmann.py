@@ -17,6 +17,7 @@ PICTURE_COLUMNS = {
     "height": "int64",
     "references": "object",
     "supercategory": "str",
+    "sampled": "bool",
     "category": "str",
     "part": "str",
 }
@@ -34,6 +35,7 @@ RECORDED = {
         "probability": "float64",
         "references": "object",
         "supercategory": "str",
+        "sampled": "bool",
     },
     "pairs": {"sample_id": "str", "group": "str", **_NEURON, "patch": "int64", **_SCORED},
     "ranking": {"sample_id": "str", "group": "str", **_NEURON, **_SCORED},

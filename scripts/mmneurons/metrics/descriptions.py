@@ -61,12 +61,12 @@ def texts_to_score(
 ) -> pd.DataFrame:
     """All texts that are scored: picture_id, kind, patch (-1 but for prompts), text.
 
-    neurons: of `neuron_texts`. kind: multimodal (a row a neuron), random (the neurons of another
+    Of the pictures in `captions` only. neurons: of `neuron_texts`. kind: multimodal (a row a neuron), random (the neurons of another
     picture), gpt (the model's caption without the prefix that it was made to say), coco_nouns (the
     nouns of the human captions), image, random_prompt (a row a decoded vector).
     """
-    rows = []
-    partner = other_pictures(sorted(neurons), seed)
+    rows, shown = [], set(captions["picture_id"])
+    partner = other_pictures(sorted(shown & neurons.keys()), seed)
     for picture in captions.itertuples():
         name = picture.picture_id
         told = [("multimodal", -1, text) for text in neurons.get(name, [])]
@@ -75,7 +75,7 @@ def texts_to_score(
         nouns = [noun.word for text in picture.references for noun in caption_nouns(text)]
         told.append(("coco_nouns", -1, ", ".join(dict.fromkeys(nouns))))
         rows += [(name, *each) for each in told]
-    for prompt in prompt_tokens.itertuples():
+    for prompt in prompt_tokens[prompt_tokens["picture_id"].isin(shown)].itertuples():
         kind = "image" if prompt.kind == "image" else "random_prompt"
         rows.append((prompt.picture_id, kind, prompt.patch, neuron_text(prompt.tokens)))
     return pd.DataFrame(rows, columns=["picture_id", "kind", "patch", "text"])

@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mmneurons.artifacts.schwettmann import RECORDED, TABLES
+from mmneurons.artifacts.schwettmann import TABLES
 from mmneurons.metrics.intervals import bootstrap_interval
 
-STAGE = "localisation"
 MEAN_UNITS = 20
 """Best units whose mean map is a receptive field as well."""
 
@@ -51,27 +50,8 @@ def iou(field: np.ndarray, mask: np.ndarray) -> float:
     return np.count_nonzero(field & mask) / union if union else 0.0
 
 
-def choose_categories(
-    pictures: pd.DataFrame, most: int, fewest: int
-) -> tuple[list[str], pd.DataFrame]:
-    """The `most` categories of single objects with the most pictures, and those with too few.
-
-    pictures: category, "" where there is no single object. Returns names, and exclusions.
-    """
-    counts = pictures.loc[pictures["category"] != "", "category"].value_counts()
-    counts = counts.sort_index().sort_values(ascending=False, kind="stable")
-    rows = [
-        (STAGE, "", name, "too-few-pictures", f"{n} with no other object, of {fewest}")
-        for name, n in counts[counts < fewest].sort_index().items()
-    ]
-    names = counts[counts >= fewest].index[:most]
-    columns = RECORDED["exclusions"]
-    return sorted(names), pd.DataFrame(rows, columns=list(columns)).astype(columns)
-
-
 def localise(
     pictures: pd.DataFrame,
-    categories: Sequence[str],
     rows: pd.DataFrame,
     maps: np.ndarray,
     grid: Sequence[int],
@@ -82,8 +62,9 @@ def localise(
 ) -> pd.DataFrame:
     """localisation.csv: intersection over union of every recorded unit of these pictures.
 
-    pictures: picture_id, category, height, width; rows: maps.parquet; maps: `rows x patches`;
-    interpretable: sample_id, layer, unit, interpretable; mask_of: picture_id to the object's mask.
+    pictures: picture_id, category, of those with a single object; rows: maps.parquet; maps: `rows x
+    patches`; grid, boxes: its facts; interpretable: sample_id, layer, unit, interpretable; mask_of:
+    picture_id to the object's mask. A picture without recorded units has no row.
     Kind "multimodal-mean" (layer and unit -1) is the mean map of the MEAN_UNITS best interpretable
     units of a picture.
     """
@@ -93,7 +74,7 @@ def localise(
     own = rows.merge(flags, how="left", on=keys, validate="m:1")
     own["interpretable"] = own["interpretable"].fillna(False).astype(bool)
     found = []
-    for picture in pictures[pictures["category"].isin(categories)].itertuples():
+    for picture in pictures.itertuples():
         recorded = own[own["picture_id"] == picture.picture_id]
         if recorded.empty:
             continue

@@ -54,7 +54,7 @@ class AttributionSettings:
 class Described(NamedTuple):
     """A picture with what people say of it; a row of pictures.parquet and its pixels.
 
-    category: that whose activations it counts for (`Recording.sums`), "" if for none.
+    sampled: whether it is one of the random pictures; category: that whose activations it counts for (`Recording.sums`), "" if for none.
     """
 
     picture_id: str
@@ -62,6 +62,7 @@ class Described(NamedTuple):
     picture: Image.Image
     references: Sequence[str]
     supercategory: str
+    sampled: bool = True
     category: str = ""
 
 
@@ -251,6 +252,7 @@ def _caption(described: Described, caption: Mapping, probability: float) -> dict
         "probability": probability,
         "references": list(described.references),
         "supercategory": described.supercategory,
+        "sampled": described.sampled,
     }
 
 
