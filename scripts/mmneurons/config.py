@@ -219,11 +219,18 @@ def _schwettmann(schwettmann: Mapping, registries: Mapping[str, Mapping]) -> Ite
         yield from _wrong_choice(schwettmann[name], registries[f"{name}s"], f"schwettmann.{name}")
     dataset = registries["datasets"].get(schwettmann["dataset"])
     if dataset is not None and dataset["reader"] != "coco":
-        yield f"schwettmann.dataset: {schwettmann['dataset']} is not in COCO's format (reader: coco)"
+        name = schwettmann["dataset"]
+        yield f"schwettmann.dataset: {name} is not in COCO's format (reader: coco)"
     row = registries["models"].get(schwettmann["model"])
     if row is not None and "ablation" not in row:
         name = schwettmann["model"]
         yield f"schwettmann.model: the row of {name} in resources/models.yaml has no ablation"
+    alone = schwettmann["single_objects"]
+    if alone["pictures"] < alone["fewest"]:
+        yield (
+            f"schwettmann.single_objects.fewest: {alone['fewest']} is more than the "
+            f"{alone['pictures']} pictures of a category"
+        )
     rule = schwettmann["interpretable"]
     if rule["words"] > rule["of"]:
         yield f"schwettmann.interpretable.words: {rule['words']} of {rule['of']} tokens"

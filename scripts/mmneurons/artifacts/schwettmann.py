@@ -1,6 +1,7 @@
-"""Columns of the tables of Schwettmann et al. 2023, below results/{run}/{dataset}/{model}/schwettmann.
+"""Columns of the tables of Schwettmann et al. 2023.
 
-Names are those of the files without their ending. docs/artifacts.md says what the columns mean.
+Names are those of the files below `{dataset}/{model}/schwettmann`, without their ending.
+docs/artifacts.md says what the columns mean.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ PICTURE_COLUMNS = {
     "height": "int64",
     "references": "object",
     "supercategory": "str",
+    "sampled": "bool",
     "category": "str",
     "part": "str",
 }
@@ -33,6 +35,7 @@ RECORDED = {
         "probability": "float64",
         "references": "object",
         "supercategory": "str",
+        "sampled": "bool",
     },
     "pairs": {"sample_id": "str", "group": "str", **_NEURON, "patch": "int64", **_SCORED},
     "ranking": {"sample_id": "str", "group": "str", **_NEURON, **_SCORED},
@@ -101,6 +104,7 @@ TABLES = {
         "unit": "int64",
         "kind": "str",
         "rank": "int64",
+        "interpretable": "bool",
         "iou": "float64",
     },
     "metrics/iou": {"category": "str", "kind": "str", **_BOUNDS},
@@ -128,4 +132,4 @@ TABLES = {
 """What figures and tables are drawn from; of metrics/ablation the CSV file (see ABLATED)."""
 
 ABLATED = TABLES["ablation"] | {"bertscore": "float64"}
-"""Of metrics/ablation.parquet: the ablation's rows, each with its similarity to the caption at k = 0."""
+"""Of metrics/ablation.parquet: the ablation's rows with the similarity to the caption at k = 0."""
