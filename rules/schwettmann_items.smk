@@ -26,7 +26,6 @@ SCHWETTMANN_MEANS = {"means": of_schwettmann("metrics/means.csv")}
 SCHWETTMANN_MASKS = {"percentile": SCHWETTMANN["percentile"]}
 
 SCHWETTMANN_MEASURED = {
-    **dict.fromkeys(["figure5", "figureS1"], "metrics/exclusions.localisation.parquet"),
     **dict.fromkeys(["figureS2", "figureS4"], "metrics/exclusions.selectivity.parquet"),
     **dict.fromkeys(["figure6", "figureS3", "tableS3"], "left_out.parquet"),
 }

@@ -7,8 +7,8 @@ from mmneurons.figures.style import save
 
 log_to(snakemake.log[0])
 p = snakemake.params
-make, draw = FIGURES[p.item]
 inputs = dict(snakemake.input.items())
-data, source = item_data(make, inputs, p.options, p.model, p.dataset_label)
+data, source = item_data(p.item, inputs, p.options, p.model, p.dataset_label)
+_, draw = FIGURES[p.item]
 save(draw(data, source, **p.style), snakemake.output.svg, snakemake.output.png, p.dpi)
 write_csv(data, snakemake.output.csv)

@@ -7,9 +7,9 @@ from mmneurons.figures.schwettmann_items import TABLES, item_data
 
 log_to(snakemake.log[0])
 p = snakemake.params
-make, make_page = TABLES[p.item]
 inputs = dict(snakemake.input.items())
-data, source = item_data(make, inputs, p.options, p.model, p.dataset_label)
+data, source = item_data(p.item, inputs, p.options, p.model, p.dataset_label)
 write_csv(data, snakemake.output.csv)
+_, make_page = TABLES[p.item]
 with atomic(snakemake.output.md) as path:
     path.write_text(make_page(data, source, p.title), encoding="utf-8")

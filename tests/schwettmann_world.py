@@ -24,6 +24,9 @@ PICTURES = [
     ("000000006", "clock", "yard"),
     ("000000008", "bus", "vehicle"),
 ]
+SINGLES = [("000000001", "bear", "animal"), ("000000020", "sheep", "animal")]
+"""Taken for their single object; if they counted, the bear would be the first of the animals."""
+EVERY = [SINGLES[0], *PICTURES, SINGLES[1]]
 IDS = [name for name, _, _ in PICTURES]
 LAYERS, UNITS = 4, 40
 GRID = (4, 6)
@@ -50,13 +53,16 @@ def caption(group):
 
 
 def captions():
-    """A row a picture."""
+    """A row a picture, the first and the last of them not sampled."""
     rows = [
-        (name, f"{name}.png", caption(group), [1, 2, 3], group, 2, group, 0.8, ["a", "b"], above)
-        for name, group, above in PICTURES
-    ]
+        (name, f"{name}.png", caption(group), [1, 2, 3], group, 2, 7, 0.8, ["a", "b"], above,
+         name in IDS)
+        for name, group, above in EVERY
+    ]  # fmt: skip
     columns = ["picture_id", "file", "caption", "token_ids", "group", "position", "token"]
-    return pd.DataFrame(rows, columns=[*columns, "probability", "references", "supercategory"])
+    return pd.DataFrame(
+        rows, columns=[*columns, "probability", "references", "supercategory", "sampled"]
+    )
 
 
 def best(name):
@@ -73,7 +79,7 @@ def units():
     """Every unit of a picture, one of two interpretable."""
     rows = [
         (name, group, "language", layer, unit, (100 - rank) / 1000, rank, unit % 2 == 0)
-        for name, group, _ in PICTURES
+        for name, group, _ in EVERY
         for rank, (layer, unit) in enumerate(dict.fromkeys(best(name)))
     ]
     columns = ["sample_id", "group", "module", "layer", "unit", "score", "rank"]
@@ -83,7 +89,7 @@ def units():
 def neurons():
     """Thirty pairs a picture; the best unit stands there twice."""
     rows = []
-    for name, group, _ in PICTURES:
+    for name, group, _ in EVERY:
         units = [best(name)[0], *best(name)[:29]]
         rows += [
             (name, group, "language", layer, unit, rank % PATCHES, (30 - rank) / 1000, rank,
@@ -109,7 +115,7 @@ def tokens():
 def index():
     """Where the maps of each picture's best units and of random ones stand."""
     rows = []
-    for name in IDS:
+    for name, _, _ in EVERY:
         for kind, units in (
             ("multimodal", best(name)[:TOP]),
             ("random", best(f"{name} random")[:TOP]),
@@ -126,7 +132,10 @@ def maps(path, grid=GRID):
     values = np.zeros((len(table), PATCHES), np.float16)
     for row in table.itertuples():
         values[row.row, 8 + row.rank] = TOP - row.rank
-    facts = {"grid": None if grid is None else list(grid), "boxes": dict.fromkeys(IDS, BOX)}
+    facts = {
+        "grid": None if grid is None else list(grid),
+        "boxes": dict.fromkeys([name for name, _, _ in EVERY], BOX),
+    }
     write_tensors({"maps": values}, path, facts)
 
 
@@ -232,10 +241,9 @@ def prompt_tokens():
 
 
 def localisation():
-    """IoU of the best units, of random ones and of the mean, of pictures 0, 1, 2 and 4."""
+    """IoU of the best units, of random ones and of the mean, of a few pictures."""
     rows = []
-    for place in (0, 1, 2, 4):
-        name, group, _ = PICTURES[place]
+    for name, group, _ in (SINGLES[1], *(PICTURES[place] for place in (0, 1, 2, 4))):
         rows += [
             (name, group, layer, unit, "multimodal", rank, unit % 2 == 0, 0.4 - rank / 20)
             for rank, (layer, unit) in enumerate(best(name)[:TOP])

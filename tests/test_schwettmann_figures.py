@@ -13,7 +13,7 @@ from PIL import Image
 from schwettmann_world import DATASET, IDS, KS, MODEL, TOP
 
 from mmneurons.artifacts.tables import read_table, write_csv, write_table
-from mmneurons.artifacts.tensors import TensorFile, write_tensors
+from mmneurons.artifacts.tensors import write_tensors
 from mmneurons.figures import schwettmann, schwettmann_pictures, schwettmann_tables
 from mmneurons.figures.inputs import read_inputs
 from mmneurons.figures.pictures import heatmap
@@ -64,7 +64,9 @@ def source(tables):
 def pictures():
     y, x = np.mgrid[0 : world.SIDES[1], 0 : world.SIDES[0]]
     shades = [np.stack([x * 3, y * 5, 20 * i + 0 * x], axis=-1) for i in range(len(IDS))]
-    return {name: shade.astype(np.uint8) for name, shade in zip(IDS, shades, strict=True)}
+    shades = [shade.astype(np.uint8) for shade in shades]
+    names = [*IDS, *(name for name, _, _ in world.SINGLES)]
+    return dict(zip(names, [*shades, *shades[:2]], strict=True))
 
 
 def inputs_of(item, paths):
@@ -74,8 +76,7 @@ def inputs_of(item, paths):
 
 
 def data_of(item, paths, **options):
-    make = (TABLES | FIGURES | PICTURED)[item][0]
-    return item_data(make, inputs_of(item, paths), options, MODEL, DATASET)[0]
+    return item_data(item, inputs_of(item, paths), options, MODEL, DATASET)[0]
 
 
 def shown(item, data, source, pictures):
@@ -109,11 +110,13 @@ def lines(figure):
 # ------------------------------------------------------------------------------- what is shown
 
 
-def test_the_source_counts_pictures_and_what_was_left_out(source):
+def test_the_source_counts_pictures_and_what_was_left_out(source, tables):
     assert str(source) == (
         f"Model: {MODEL}. Data: {DATASET}. n = 10 pictures whose caption has a noun. Left out: 1 "
         "candidate samples (1 no-noun); too-few-pictures: bear."
     )
+    own = source_of(MODEL, DATASET, tables["captions"], tables["exclusions"], objects=True)
+    assert own.n == "10 pictures whose caption has a noun, and 2 more with a single object"
 
 
 def test_every_item_has_a_function_a_reader_and_a_caption_for_the_report():
@@ -139,9 +142,8 @@ def test_every_figure_can_be_read(item, paths, source, pictures):
 
 @pytest.mark.parametrize("item", sorted(READS))
 def test_without_any_picture_every_item_says_so(item, paths, source, tmp_path):
-    make = (TABLES | FIGURES | PICTURED)[item][0]
     inputs = emptied(inputs_of(item, paths), tmp_path)
-    data, source = item_data(make, inputs, {}, MODEL, DATASET)
+    data, source = item_data(item, inputs, {}, MODEL, DATASET)
     assert data.empty and "n = 0 pictures" in str(source)
     result = shown(item, data, source, {})
     text = result if item in TABLES else words(result)
@@ -263,13 +265,11 @@ def test_figure2_shows_the_best_interpretable_units_of_every_supercategory(paths
     assert set(with_other["percentile"]) == {80}
 
 
-def test_figure2_passes_over_pictures_without_an_interpretable_unit(paths, tables):
-    units = tables["units"].assign(interpretable=lambda t: t["interpretable"])
+def test_figure2_passes_over_pictures_without_an_interpretable_unit(paths, tables, tmp_path):
+    units = tables["units"].copy()
     units.loc[units["sample_id"] == IDS[0], "interpretable"] = False
-    inputs = {name: tables[name] for name in ("index", "captions", "tokens")}
-    data = schwettmann_pictures.supercategories_data(
-        TensorFile(paths["maps"]), units=units, **inputs
-    )
+    write_table(units, tmp_path / "units.parquet")
+    data = data_of("figure2", paths | {"units": str(tmp_path / "units.parquet")})
     assert set(data.loc[data["supercategory"] == "animal", "picture_id"]) == {IDS[1]}
 
 
@@ -290,7 +290,8 @@ def test_figure4_shows_the_most_frequent_interpretable_units(paths):
 
 def test_figure_s1_has_the_iou_of_every_mask(paths, source, pictures):
     data = data_of("figureS1", paths)
-    assert list(dict.fromkeys(data["picture_id"])) == [IDS[n] for n in (0, 1, 2, 4)]
+    sheep = world.SINGLES[1][0]
+    assert list(dict.fromkeys(data["picture_id"])) == [*(IDS[n] for n in (0, 1, 2, 4)), sheep]
     own = data[data["picture_id"] == IDS[0]].drop_duplicates("unit")
     kept = [(rank, unit) for rank, unit in enumerate(world.best(IDS[0])[:TOP]) if not unit[1] % 2]
     count = min(len(kept), MEAN_UNITS)

@@ -54,9 +54,22 @@ CONDITIONS = {
 """Whose activations are ablated."""
 
 
-def source_of(model: str, dataset: str, captions: pd.DataFrame, exclusions: pd.DataFrame) -> Source:
-    """The source of what rests on all captioned pictures of one model."""
-    n = f"{captions['picture_id'].nunique()} pictures whose caption has a noun"
+def source_of(
+    model: str,
+    dataset: str,
+    captions: pd.DataFrame,
+    exclusions: pd.DataFrame,
+    objects: bool = False,
+) -> Source:
+    """The source of what rests on captioned pictures of one model.
+
+    captions: those whose caption has a noun; `sampled` tells the random pictures from others that
+    were taken for their single object, which count only where `objects` are shown.
+    """
+    sampled = captions["sampled"].astype(bool)
+    n = f"{sampled.sum()} pictures whose caption has a noun"
+    if objects:
+        n += f", and {(~sampled).sum()} more with a single object"
     return Source(model, dataset, n, left_out(exclusions))
 
 

@@ -51,8 +51,12 @@ PICTURED: dict[str, Item] = {
 }
 
 
+OF_OBJECTS = ("figure5", "figureS1", "figureS2")
+"""Items that show pictures with a single object as well; all others show the random ones alone."""
+
+
 def item_data(
-    make: Callable, inputs: Mapping[str, str], options: Mapping, model: str, dataset: str
+    item: str, inputs: Mapping[str, str], options: Mapping, model: str, dataset: str
 ) -> tuple[pd.DataFrame, Source]:
     """Read an item's inputs by name and make its data, with what they rest on.
 
@@ -64,5 +68,9 @@ def item_data(
     tables = read_inputs(files, [model])
     left_out = [tables.pop(name) for name in list(tables) if name.startswith("excluded")]
     exclusions = pd.concat(left_out, ignore_index=True)
-    source = source_of(model, dataset, tables.pop("counted"), exclusions)
+    objects = item in OF_OBJECTS
+    source = source_of(model, dataset, tables.pop("counted"), exclusions, objects)
+    if "captions" in tables and not objects:
+        tables["captions"] = tables["captions"].query("sampled")
+    make, _ = (TABLES | FIGURES | PICTURED)[item]
     return make(**maps, **tables, **options), source
