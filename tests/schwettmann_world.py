@@ -8,6 +8,7 @@ from figure_checks import write_named
 
 from mmneurons.artifacts.tables import write_table
 from mmneurons.artifacts.tensors import write_tensors
+from mmneurons.figures.schwettmann_items import item_data
 
 MODEL = "LiMBeR of a made-up world (tiny)"
 DATASET = "drawn pictures"
@@ -345,3 +346,37 @@ def write(folder: Path) -> dict[str, str]:
     maps(paths["maps"])
     write_table(tables["captions"], folder / "counted.parquet")
     return paths | {"counted": str(folder / "counted.parquet")}
+
+
+MAPS = ("maps", "index", "captions")
+READS = {
+    "figure2": (*MAPS, "units", "tokens"),
+    "figure3": ("scores", "ks"),
+    "figure4": (*MAPS, "units", "tokens"),
+    "figure5": ("iou",),
+    "figure6": ("ablation", "ablated", "captions"),
+    "figureS1": (*MAPS, "localisation"),
+    "figureS2": ("selectivity", "selectivity_pictures"),
+    "figureS3": ("ablation",),
+    "figureS4": ("layers",),
+    "table1": ("means",),
+    "table2": ("means", "ks"),
+    "tableS1": ("neurons", "captions", "tokens"),
+    "tableS2": ("prompt_tokens", "prompts", "captions"),
+    "tableS3": ("ablated", "captions"),
+    "exclusions": ("exclusions",),
+}
+"""What every item reads, by the names that `schwettmann_world` has for it."""
+ARGUMENTS = {"selectivity_pictures": "pictures", "exclusions": "left_out"}
+"""What the item's function calls it, where that differs."""
+
+
+def inputs_of(item, paths):
+    """An item's files, as its rule names them."""
+    own = {ARGUMENTS.get(name, name): paths[name] for name in READS[item]}
+    return own | {"counted": paths["counted"], "excluded_captions": paths["exclusions"]}
+
+
+def made(item, paths, options=None):
+    """The data of an item, as its script makes them."""
+    return item_data(item, inputs_of(item, paths), options or {}, MODEL, DATASET)[0]

@@ -22,28 +22,6 @@ from mmneurons.figures.schwettmann_items import FIGURES, PICTURED, TABLES, item_
 from mmneurons.figures.tables import DASH
 from mmneurons.metrics.localisation import MEAN_UNITS, receptive_field
 
-MAPS = ("maps", "index", "captions")
-READS = {
-    "figure2": (*MAPS, "units", "tokens"),
-    "figure3": ("scores", "ks"),
-    "figure4": (*MAPS, "units", "tokens"),
-    "figure5": ("iou",),
-    "figure6": ("ablation", "ablated", "captions"),
-    "figureS1": (*MAPS, "localisation"),
-    "figureS2": ("selectivity", "selectivity_pictures"),
-    "figureS3": ("ablation",),
-    "figureS4": ("layers",),
-    "table1": ("means",),
-    "table2": ("means", "ks"),
-    "tableS1": ("neurons", "captions", "tokens"),
-    "tableS2": ("prompt_tokens", "prompts", "captions"),
-    "tableS3": ("ablated", "captions"),
-    "exclusions": ("exclusions",),
-}
-"""What every item reads, by the names that `schwettmann_world` has for it."""
-ARGUMENTS = {"selectivity_pictures": "pictures", "exclusions": "left_out"}
-"""What the item's function calls it, where that differs."""
-
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory):
@@ -69,14 +47,8 @@ def pictures():
     return dict(zip(names, [*shades, *shades[:2]], strict=True))
 
 
-def inputs_of(item, paths):
-    """An item's files, as its rule names them."""
-    own = {ARGUMENTS.get(name, name): paths[name] for name in READS[item]}
-    return own | {"counted": paths["counted"], "excluded_captions": paths["exclusions"]}
-
-
 def data_of(item, paths, **options):
-    return item_data(item, inputs_of(item, paths), options, MODEL, DATASET)[0]
+    return world.made(item, paths, options)
 
 
 def shown(item, data, source, pictures):
@@ -121,7 +93,7 @@ def test_the_source_counts_pictures_and_what_was_left_out(source, tables):
 
 def test_every_item_has_a_function_a_reader_and_a_caption_for_the_report():
     items = {*TABLES, *FIGURES, *PICTURED}
-    assert items == set(READS) and items == {
+    assert items == set(world.READS) and items == {
         *(f"figure{n}" for n in (2, 3, 4, 5, 6, "S1", "S2", "S3", "S4")),
         *(f"table{n}" for n in (1, 2, "S1", "S2", "S3")),
         "exclusions",
@@ -140,9 +112,9 @@ def test_every_figure_can_be_read(item, paths, source, pictures):
     assert MODEL in words(figure) and "n = 10 pictures" in words(figure).replace("\n", " ")
 
 
-@pytest.mark.parametrize("item", sorted(READS))
+@pytest.mark.parametrize("item", sorted(world.READS))
 def test_without_any_picture_every_item_says_so(item, paths, source, tmp_path):
-    inputs = emptied(inputs_of(item, paths), tmp_path)
+    inputs = emptied(world.inputs_of(item, paths), tmp_path)
     data, source = item_data(item, inputs, {}, MODEL, DATASET)
     assert data.empty and "n = 0 pictures" in str(source)
     result = shown(item, data, source, {})
@@ -406,7 +378,7 @@ def test_exclusions_are_counted_and_listed(paths, source):
 def run_script(name, tmp_path, paths, item, **params):
     common = {"model": MODEL, "dataset_label": DATASET, "title": "T", "dpi": 40, "options": {}}
     own = common | {"item": item} | params
-    return figure_checks.run_script(name, tmp_path, inputs_of(item, paths), **own)
+    return figure_checks.run_script(name, tmp_path, world.inputs_of(item, paths), **own)
 
 
 def test_scripts_write_what_the_library_makes(paths, tmp_path):
