@@ -15,6 +15,7 @@ configfile: "config.yaml"
 include: "rules/common.smk"
 include: "rules/pan_items.smk"
 include: "rules/mmneuron_items.smk"
+include: "rules/schwettmann_items.smk"
 include: "rules/truth_items.smk"
 include: "rules/comparison_items.smk"
 
@@ -51,10 +52,12 @@ include: "rules/select_domains.smk"
 include: "rules/intervene.smk"
 include: "rules/evaluate.smk"
 include: "rules/evaluate_domains.smk"
+include: "rules/evaluate_schwettmann.smk"
 include: "rules/draw_two_stage.smk"
 include: "rules/draw_pan.smk"
 include: "rules/truth.smk"
 include: "rules/draw_mmneuron.smk"
+include: "rules/draw_schwettmann.smk"
 include: "rules/comparison.smk"
 include: "rules/browser.smk"
 include: "rules/share_items.smk"
@@ -68,6 +71,7 @@ rule demo:
         TWO_STAGE_FIGURES,
         PAN_HEADLINE,
         MMNEURON_HEADLINE,
+        SCHWETTMANN_HEADLINE,
 
 
 rule two_stage:
@@ -89,6 +93,12 @@ rule mmneuron:
         MMNEURON_FIGURES,
 
 
+rule schwettmann:
+    # Schwettmann et al. 2023, every table and figure.
+    input:
+        SCHWETTMANN_FIGURES,
+
+
 rule compare:
     # Every method on every model: one table and one figure, and what stands behind them.
     input:
@@ -107,6 +117,7 @@ rule all:
         rules.two_stage.input,
         rules.pan.input,
         rules.mmneuron.input,
+        rules.schwettmann.input,
         rules.compare.input,
         rules.truth.input,
         rules.browser.output,

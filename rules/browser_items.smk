@@ -1,6 +1,6 @@
 """What the neuron browser reads of every paper and model, and what it is told about them; no rule.
 
-In: names of common.smk, pan_items.smk and mmneuron_items.smk. Out: the functions that
+In: names of common.smk and of the papers' items. Out: the functions that
 rules/browser.smk asks. Names of inputs begin with the paper; a list is in the order of BROWSED, the
 same number of paths for each model.
 """
@@ -12,6 +12,7 @@ PAPER_MODELS = {
     "two_stage": [TWO_STAGE["model"]],
     "pan": PAN["models"],
     "mmneuron": list(dict.fromkeys([*MMNEURON["models"], *MMNEURON["larger"]])),
+    "schwettmann": [SCHWETTMANN["model"]],
     "truth": TRUTH["models"],
     "comparison": COMPARISON["models"],
 }
@@ -83,10 +84,23 @@ def browser_mmneuron():
     }
 
 
+def browser_schwettmann():
+    """Captions, units, maps, and what their ablation did."""
+    return {
+        **SCHWETTMANN_MAPS,
+        **SCHWETTMANN_UNITS,
+        **SCHWETTMANN_ABLATED,
+        **SCHWETTMANN_ABLATION,
+        "iou": of_schwettmann("metrics/iou.csv"),
+        "exclusions": of_schwettmann("metrics/exclusions.parquet"),
+    }
+
+
 BROWSER_INPUTS = {
     "two_stage": browser_two_stage,
     "pan": browser_pan,
     "mmneuron": browser_mmneuron,
+    "schwettmann": browser_schwettmann,
 }
 
 
@@ -113,6 +127,10 @@ def browser_options(paper, model):
         own = {"dataset": PAN["dataset"], "dataset_label": dataset["label"]}
         own |= {"root": dataset["root"], "site": PAN_SITE, "prefix": prompt["prefix"]}
         return own | {"noised": PAN["weight_noise"]["neurons"], "edited": PAN["edit"]["neurons"]}
+    if paper == "schwettmann":
+        dataset = DATASETS[SCHWETTMANN["dataset"]]
+        own = {"dataset": SCHWETTMANN["dataset"], "dataset_label": dataset["label"]}
+        return own | {"root": dataset["root"], "pairs": SCHWETTMANN["pairs"]}
     return {
         "datasets": MMNEURON_DATASETS,
         "roots": question_roots(),
@@ -140,6 +158,7 @@ def browser_notes():
         "two_stage": [TWO_STAGE["dataset"]],
         "pan": [PAN["dataset"]],
         "mmneuron": list(DOMAINS.values()),
+        "schwettmann": [SCHWETTMANN["dataset"]],
     }
     shown = [DATASETS[name] for paper in BROWSED for name in names[paper]]
     return [

@@ -32,11 +32,14 @@ ENCODERS, WORLD = registry("encoders"), registry("world")
 check_config(config, Path(workflow.basedir))
 config = in_order(config, Path(workflow.basedir))
 TWO_STAGE, PAN, MMNEURON = config["two_stage"], config["pan"], config["mmneuron"]
+SCHWETTMANN = config["schwettmann"]
 DOMAINS = {domain: dataset for domain, dataset in MMNEURON["domains"].items() if dataset}
 DOMAIN_OF = {dataset: domain for domain, dataset in DOMAINS.items()}
 THRESHOLDS = TWO_STAGE["thresholds"]["variant"]
 ENCODER = dict(ENCODERS[config["metrics"]["encoder"]])
 ENCODER.pop("source", None)
+CLIP = dict(ENCODERS[config["metrics"]["clip"]])
+CLIP.pop("source", None)
 SOURCES = sources.sources(MODELS, ENCODERS)
 ORIGINALS = sources.originals(SOURCES)
 # A checkpoint that is there is never made again, so no rule is said to make it.
@@ -103,6 +106,12 @@ def dataset_annotations(wildcards):
     return f"{row['root']}/annotations/instances_{row['split']}.json"
 
 
+def dataset_captions(wildcards):
+    """The file of human captions of a dataset in COCO's format."""
+    row = DATASETS[wildcards.dataset]
+    return f"{row['root']}/annotations/captions_{row['split']}.json"
+
+
 def dataset_categories(wildcards):
     """The names that an object of the dataset may have, one a line."""
     return DATASETS[wildcards.dataset]["categories"]
@@ -150,6 +159,7 @@ def checkpoint_files(path):
 
 
 ENCODER_FILES = checkpoint_files(ENCODER["path"])
+CLIP_FILES = checkpoint_files(CLIP["path"])
 
 
 def model_files(wildcards):

@@ -12,6 +12,7 @@ localrules:
     merge_weight_noise,
     merge_edits,
     merge_replies,
+    merge_ablation,
 
 
 rule caption_under_noise:
@@ -243,6 +244,71 @@ rule merge_replies:
     params:
         code=code("merge_tables.py"),
         sort=["group", "sample_id", "condition", "control", "seed"],
+    message:
+        "Putting the {wildcards.table} of {wildcards.model} together"
+    script:
+        "../scripts/merge_tables.py"
+
+
+rule ablate_units:
+    input:
+        checkpoint=model_files,
+        pictures="<results>/{dataset}/schwettmann/pictures.parquet",
+        captions="<results>/{dataset}/{model}/schwettmann/captions.parquet",
+        units="<results>/{dataset}/{model}/schwettmann/units.parquet",
+    output:
+        ablation=temp("<results>/{dataset}/{model}/schwettmann/shards/{shard}/ablation.parquet"),
+        exclusions=temp("<results>/{dataset}/{model}/schwettmann/shards/{shard}/left_out.parquet"),
+    log:
+        "<logs>/{dataset}/{model}/ablate_units.{shard}.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/ablate_units.{shard}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: lookup(within=config, dpath="compute/threads")
+    resources:
+        gpu=1,
+        mem_mb=model_memory,
+        runtime=model_runtime,
+    params:
+        code=code("ablate_units.py", adapter=True),
+        model=model_row,
+        compute=compute("batch_size", "noise_batch_size"),
+        prompt=PROMPTS[SCHWETTMANN["prompt"]],
+        max_new_tokens=lookup(within=config, dpath="schwettmann/max_new_tokens"),
+        root=dataset_root,
+        ablation=lookup(within=config, dpath="schwettmann/ablation"),
+        numbers=model_constant("ablation"),
+        seed=lookup(within=config, dpath="schwettmann/seed"),
+        shards=lookup(within=config, dpath="shards"),
+    message:
+        "Captioning while the best units of {wildcards.model} are zero, shard {wildcards.shard}"
+    script:
+        "../scripts/ablate_units.py"
+
+
+rule merge_ablation:
+    input:
+        shards_of("<results>/{dataset}/{model}/schwettmann/shards/{shard}/{table}.parquet"),
+    output:
+        "<results>/{dataset}/{model}/schwettmann/{table}.parquet",
+    log:
+        "<logs>/{dataset}/{model}/merge_ablation.{table}.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/merge_ablation.{table}.tsv"
+    wildcard_constraints:
+        table="ablation|left_out",
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("merge_tables.py"),
+        sort=lookup(
+            within={
+                "ablation": ["picture_id", "condition", "seed", "k"],
+                "left_out": ["stage", "sample_id", "group", "reason", "detail"],
+            },
+            dpath="{table}",
+        ),
     message:
         "Putting the {wildcards.table} of {wildcards.model} together"
     script:

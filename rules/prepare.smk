@@ -1,7 +1,8 @@
 """Prepare: samples of a dataset, and their pictures without the object.
 
 In: the published files. Out: {dataset}/two_stage/samples.parquet, exclusions.parquet and
-inpainted/{sample_id}.png; {dataset}/pan/pictures.parquet and exclusions.parquet.
+inpainted/{sample_id}.png; {dataset}/pan/pictures.parquet and exclusions.parquet;
+{dataset}/schwettmann/pictures.parquet and exclusions.parquet.
 """
 
 
@@ -78,3 +79,30 @@ rule choose_captioned_pictures:
         "Choosing captioned pictures"
     script:
         "../scripts/choose_captioned_pictures.py"
+
+
+rule choose_described_pictures:
+    input:
+        annotations=dataset_annotations,
+        captions=dataset_captions,
+    output:
+        pictures="<results>/{dataset}/schwettmann/pictures.parquet",
+        exclusions="<results>/{dataset}/schwettmann/exclusions.parquet",
+    log:
+        "<logs>/{dataset}/choose_described_pictures.log",
+    benchmark:
+        "<benchmarks>/{dataset}/choose_described_pictures.tsv"
+    localrule: from_the_web(SCHWETTMANN["dataset"])
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("choose_described_pictures.py"),
+        dataset=dataset_row,
+        pictures=lookup(within=config, dpath="schwettmann/pictures"),
+        single_objects=lookup(within=config, dpath="schwettmann/single_objects"),
+        compared=lookup(within=config, dpath="schwettmann/selectivity/categories"),
+        seed=lookup(within=config, dpath="schwettmann/seed"),
+    message:
+        "Choosing pictures that people described"
+    script:
+        "../scripts/choose_described_pictures.py"

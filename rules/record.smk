@@ -3,6 +3,7 @@
 In: valid.parquet, pictures. Out: {dataset}/{model}/record/two_stage.safetensors, tokens.parquet
 and gradcam.safetensors. For Pan et al. 2024 captions, concepts and the best neurons come from the
 same pass: {dataset}/{model}/{captions,record,neurons}/...; models/{model}/neuron_tokens.parquet.
+For Schwettmann et al. 2023 {dataset}/{model}/schwettmann/... and record/attribution/... out.
 For Huo et al. 2024 domains/questions.parquet in; domains/{model}/record/... out.
 """
 
@@ -258,3 +259,65 @@ rule merge_domain_records:
         "Putting the {wildcards.table} of {wildcards.model} together"
     script:
         "../scripts/merge_tables.py"
+
+
+rule record_attribution:
+    input:
+        checkpoint=model_files,
+        pictures="<results>/{dataset}/schwettmann/pictures.parquet",
+    output:
+        folder=temp(directory("<results>/{dataset}/{model}/record/attribution_shards/{shard}")),
+    log:
+        "<logs>/{dataset}/{model}/record_attribution.{shard}.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/record_attribution.{shard}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: lookup(within=config, dpath="compute/threads")
+    resources:
+        gpu=1,
+        mem_mb=model_memory,
+        runtime=model_runtime,
+    params:
+        code=code("record_attribution.py", adapter=True),
+        model=model_row,
+        compute=compute("batch_size"),
+        prompt=PROMPTS[SCHWETTMANN["prompt"]],
+        max_new_tokens=lookup(within=config, dpath="schwettmann/max_new_tokens"),
+        root=dataset_root,
+        pairs=lookup(within=config, dpath="schwettmann/pairs"),
+        map_units=lookup(within=config, dpath="schwettmann/map_units"),
+        soft_prompts=lookup(within=config, dpath="schwettmann/soft_prompts"),
+        numbers=model_constant("ablation"),
+        seed=lookup(within=config, dpath="schwettmann/seed"),
+        shards=lookup(within=config, dpath="shards"),
+    message:
+        "Captioning with {wildcards.model} and attributing the nouns, shard {wildcards.shard}"
+    script:
+        "../scripts/record_attribution.py"
+
+
+rule merge_attribution:
+    input:
+        shards=shards_of("<results>/{dataset}/{model}/record/attribution_shards/{shard}"),
+    output:
+        captions="<results>/{dataset}/{model}/schwettmann/captions.parquet",
+        prompt_tokens="<results>/{dataset}/{model}/schwettmann/prompt_tokens.parquet",
+        maps="<results>/{dataset}/{model}/schwettmann/maps.safetensors",
+        map_rows="<results>/{dataset}/{model}/schwettmann/maps.parquet",
+        pairs="<results>/{dataset}/{model}/record/attribution/pairs.parquet",
+        ranking="<results>/{dataset}/{model}/record/attribution/ranking.parquet",
+        means="<results>/{dataset}/{model}/record/attribution/means.safetensors",
+        exclusions="<results>/{dataset}/{model}/record/attribution/exclusions.parquet",
+    log:
+        "<logs>/{dataset}/{model}/merge_attribution.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/merge_attribution.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("merge_attribution.py"),
+    message:
+        "Putting the attributions of {wildcards.model} together"
+    script:
+        "../scripts/merge_attribution.py"

@@ -57,3 +57,26 @@ rule select_baselines:
         "Selecting baselines and random controls: {wildcards.site}"
     script:
         "../scripts/select_baselines.py"
+
+
+rule mark_interpretable:
+    input:
+        neurons="<results>/{dataset}/{model}/record/attribution/pairs.parquet",
+        units="<results>/{dataset}/{model}/record/attribution/ranking.parquet",
+        tokens="<results>/models/{model}/neuron_tokens.parquet",
+    output:
+        neurons="<results>/{dataset}/{model}/schwettmann/neurons.parquet",
+        units="<results>/{dataset}/{model}/schwettmann/units.parquet",
+    log:
+        "<logs>/{dataset}/{model}/mark_interpretable.log",
+    benchmark:
+        "<benchmarks>/{dataset}/{model}/mark_interpretable.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("mark_interpretable.py"),
+        interpretable=lookup(within=config, dpath="schwettmann/interpretable"),
+    message:
+        "Looking the tokens of units up in a dictionary"
+    script:
+        "../scripts/mark_interpretable.py"

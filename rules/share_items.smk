@@ -9,6 +9,7 @@ PAPER_FIGURES = {
     "two_stage": [*TWO_STAGE_FIGURES, *TWO_STAGE_MORE],
     "pan": PAN_FIGURES,
     "mmneuron": MMNEURON_FIGURES,
+    "schwettmann": SCHWETTMANN_FIGURES,
     "truth": TRUTH_FIGURES,
     "comparison": COMPARISON_FIGURES,
 }
@@ -69,10 +70,16 @@ def truth_pictures():
     return ()
 
 
+def schwettmann_pictures():
+    figures = [f"schwettmann/{item}" for item in SCHWETTMANN_PICTURED]
+    yield pictures_of(SCHWETTMANN["dataset"], figures, [("schwettmann/pictures", "file")])
+
+
 SHARED_PICTURES = {
     "two_stage": two_stage_pictures,
     "pan": pan_pictures,
     "mmneuron": mmneuron_pictures,
+    "schwettmann": schwettmann_pictures,
     "truth": truth_pictures,
     "comparison": comparison_pictures,
 }

@@ -47,7 +47,7 @@ def planned(folder, *arguments):
         assert "Nothing to be done" in text, text[-3000:]
         return {}
     rows = (line.split() for line in table[1].splitlines())
-    targets = {"all", "two_stage", "pan", "mmneuron", "demo"}
+    targets = {"all", "two_stage", "pan", "mmneuron", "schwettmann", "demo"}
     return {name: int(count) for name, count in rows if name not in targets}
 
 

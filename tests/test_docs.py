@@ -1136,6 +1136,17 @@ def truth(tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="module")
+def schwettmann_figures(tmp_path_factory):
+    """The data of all figures and tables of Schwettmann et al. 2023, by the name on the page."""
+    import schwettmann_world as world
+
+    paths = world.write(tmp_path_factory.mktemp("schwettmann"))
+    found = {item: world.made(item, paths) for item in world.READS}
+    assert not any(table.empty for table in found.values())
+    return {f"{RUN}/figures/schwettmann/{item}.csv": table for item, table in found.items()}
+
+
 def columns_of(table, folder):
     """Columns and their types, in the words of the page, of a table as it is written."""
     from mmneurons.artifacts.tables import write_table
@@ -1195,11 +1206,12 @@ def test_stages_of_exclusion_are_those_of_the_tables(pan):
     assert set(code_words(meaning)) == set(pan.exclusions["stage"])
 
 
-def test_columns_of_csv_tables(written, pan, domains, domain_figures, truth):
+def test_columns_of_csv_tables(written, pan, domains, domain_figures, schwettmann_figures, truth):
     described_here = {
         path: rows for path, rows in COLUMNS.items() if path.endswith(".csv") and rows
     }
     made = written.csv | pan.csv | domains.csv | domain_figures | truth.csv
+    made |= schwettmann_figures
     assert described_here.keys() == made.keys()
     for path, table in made.items():
         said = [row[0] for row in described_here[path]]

@@ -93,7 +93,7 @@ def test_every_figure_and_table_is_served(finished, manifest):
     served = {path: digest for path, digest in there.items() if path in manifest["figures"]}
     assert manifest["figures"] == served
     papers = {path.split("/")[3] for path in served}
-    assert papers == {"two_stage", "pan", "mmneuron"}
+    assert papers == {"two_stage", "pan", "mmneuron", "schwettmann"}
     missing = {path for path in there if path.split("/")[3] in papers} - served.keys()
     assert not missing
 
@@ -119,6 +119,9 @@ def test_no_weights_and_no_figures_are_in_it(manifest):
         ("pan/tableS2.csv", "draw_pan_table"),
         ("mmneuron/figure5.svg", "draw_mmneuron_figure"),
         ("mmneuron/figure11.svg", "draw_mmneuron_figure"),
+        ("schwettmann/figure5.svg", "draw_schwettmann_figure"),
+        ("schwettmann/figure2.svg", "draw_schwettmann_pictures"),
+        ("schwettmann/table1.md", "draw_schwettmann_table"),
     ],
 )
 def test_one_figure_is_one_job(restored, figure, rule):

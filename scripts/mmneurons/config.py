@@ -79,6 +79,7 @@ def check_config(config: Mapping, root: Path) -> None:
         *_threshold_rows(config["two_stage"]),
         *_pan(config["pan"], registries),
         *_mmneuron(config["mmneuron"], registries),
+        *_schwettmann(config["schwettmann"], registries),
         *_truth(config["truth"], read_yaml(resources / "world.yaml")["plantings"]["models"]),
         *_comparison(config, registries, root),
         *_missing_folders(config),
@@ -127,9 +128,10 @@ def _unknown_names(config: Mapping, registries: Mapping[str, Mapping]) -> Iterat
     two_stage = config["two_stage"]
     for name in ("dataset", "model", "prompt"):
         yield from _wrong_choice(two_stage[name], registries[f"{name}s"], f"two_stage.{name}")
-    yield from _wrong_choice(
-        config["metrics"]["encoder"], registries["encoders"], "metrics.encoder"
-    )
+    of_text = [name for name, row in registries["encoders"].items() if "num_layers" in row]
+    of_pictures = [name for name in registries["encoders"] if name not in of_text]
+    yield from _wrong_choice(config["metrics"]["encoder"], of_text, "metrics.encoder")
+    yield from _wrong_choice(config["metrics"]["clip"], of_pictures, "metrics.clip")
 
 
 def _unknown_objects(config: Mapping, datasets: Mapping, root: Path) -> Iterator[str]:
@@ -262,6 +264,29 @@ def _truth(truth: Mapping, planted: Mapping[str, Mapping]) -> Iterator[str]:
             f"truth.candidates: {truth['candidates']} pictures cannot become the "
             f"{truth['pictures']} of pictures"
         )
+
+
+def _schwettmann(schwettmann: Mapping, registries: Mapping[str, Mapping]) -> Iterator[str]:
+    """Names that are unknown, a model or data that cannot carry the method, numbers that clash."""
+    for name in ("dataset", "model", "prompt"):
+        yield from _wrong_choice(schwettmann[name], registries[f"{name}s"], f"schwettmann.{name}")
+    dataset = registries["datasets"].get(schwettmann["dataset"])
+    if dataset is not None and dataset["reader"] != "coco":
+        name = schwettmann["dataset"]
+        yield f"schwettmann.dataset: {name} is not in COCO's format (reader: coco)"
+    row = registries["models"].get(schwettmann["model"])
+    if row is not None and "ablation" not in row:
+        name = schwettmann["model"]
+        yield f"schwettmann.model: the row of {name} in resources/models.yaml has no ablation"
+    alone = schwettmann["single_objects"]
+    if alone["pictures"] < alone["fewest"]:
+        yield (
+            f"schwettmann.single_objects.fewest: {alone['fewest']} is more than the "
+            f"{alone['pictures']} pictures of a category"
+        )
+    rule = schwettmann["interpretable"]
+    if rule["words"] > rule["of"]:
+        yield f"schwettmann.interpretable.words: {rule['words']} of {rule['of']} tokens"
 
 
 def _missing_folders(config: Mapping) -> Iterator[str]:

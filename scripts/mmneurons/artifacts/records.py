@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from mmneurons.artifacts.tables import read_table, write_table
 from mmneurons.artifacts.tensors import TensorFile, write_tensors
 
 OF_A_CONCEPT = ("map_units", "maps")
@@ -50,3 +52,34 @@ def merge_maps(shards: Iterable[str | Path], path: str | Path) -> None:
         "boxes": {name: box for file in files for name, box in file.facts["boxes"].items()},
     }
     write_tensors(tensors, path, files[0].facts | own)
+
+
+def merge_ranked_maps(
+    folders: Iterable[str | Path], path: str | Path, table_path: str | Path
+) -> None:
+    """Put shards of maps.safetensors (`maps`, `rows x patches`) and maps.parquet together.
+
+    Rows are sorted by picture, kind and rank and numbered anew; `facts["boxes"]` are those of all
+    shards.
+    """
+    files, tables, start = [], [], 0
+    for folder in map(Path, folders):
+        files.append(TensorFile(folder / "maps.safetensors"))
+        table = read_table(folder / "maps.parquet")
+        tables.append(table.assign(row=table["row"] + start))
+        start += len(files[-1]["maps"])
+    filled = [table for table in tables if len(table)] or tables[:1]
+    together = pd.concat(filled, ignore_index=True)
+    together = together.sort_values(["picture_id", "kind", "rank"], ignore_index=True)
+    maps = np.concatenate([file["maps"] for file in files])[together["row"]]
+    boxes = {name: box for file in files for name, box in file.facts["boxes"].items()}
+    write_tensors({"maps": maps}, path, files[0].facts | {"boxes": boxes})
+    facts = {key: value for key, value in files[0].facts.items() if key != "boxes"}
+    write_table(together.assign(row=np.arange(len(together))), table_path, facts)
+
+
+def merge_means(shards: Iterable[str | Path], path: str | Path) -> None:
+    """Add shards of `sums`, `categories x units`, and `counts` up; exact in any order."""
+    files = [TensorFile(shard) for shard in shards]
+    tensors = {name: sum(file[name] for file in files) for name in ("sums", "counts")}
+    write_tensors(tensors, path, files[0].facts)

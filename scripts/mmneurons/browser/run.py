@@ -10,6 +10,7 @@ from mmneurons.artifacts.tables import read_table
 from mmneurons.browser.domains import domains_part
 from mmneurons.browser.pan import pan_part
 from mmneurons.browser.parts import Part
+from mmneurons.browser.schwettmann import schwettmann_part
 from mmneurons.browser.two_stage import two_stage_part
 
 Paths = str | Sequence[str]
@@ -31,6 +32,7 @@ def read_parts(
     model.
     """
     readers = {"two_stage": two_stage_part, "pan": pan_part, "mmneuron": domains_part}
+    readers["schwettmann"] = schwettmann_part
     found = []
     for part in parts:
         paper, model = part["paper"], part["model"]

@@ -38,6 +38,7 @@ PAPERS = {
     "two_stage": "Sato & Takagi 2025: two-stage filtering",
     "pan": "Pan et al. 2024",
     "mmneuron": "Huo et al. 2024: MMNeuron",
+    "schwettmann": "Schwettmann et al. 2023",
 }
 
 

@@ -54,7 +54,7 @@ def category_names(root: str | Path, split: str) -> dict[str, str]:
 
     Raises FileNotFoundError or ValueError where the annotation file is missing or not COCO's.
     """
-    categories = _annotations(Path(root) / instances_file(split)).cats
+    categories = read_annotations(Path(root) / instances_file(split)).cats
     return {categories[key]["name"]: categories[key]["supercategory"] for key in sorted(categories)}
 
 
@@ -98,7 +98,7 @@ def object_samples(
     if per_group < 1:
         raise ValueError(f"per_group must be at least 1, not {per_group}")
     limits = _Limits(min_area, max_area, max_covered)
-    coco = _annotations(Path(root) / (instances or instances_file(split)))
+    coco = read_annotations(Path(root) / (instances or instances_file(split)))
     if check and source is None and not (Path(root) / split).is_dir():
         archive = PICTURES.format(split=split)
         raise FileNotFoundError(f"no folder of pictures {Path(root) / split}; COCO's: {archive}")
@@ -158,7 +158,8 @@ class _Limits:
             raise ValueError(f"need 0 <= min_area <= max_area <= 1 and max_covered in 0..1: {self}")
 
 
-def _annotations(path: Path) -> COCO:
+def read_annotations(path: Path) -> COCO:
+    """A file of COCO instances, read once; FileNotFoundError or ValueError where it is none."""
     path = path.resolve()
     if not path.is_file():
         raise FileNotFoundError(f"no annotations {path}; COCO's: {ANNOTATIONS}")

@@ -30,7 +30,9 @@ def read_inputs(
 
 
 def _read(path: str | Path) -> pd.DataFrame:
-    return pd.read_csv(path) if Path(path).suffix == ".csv" else read_table(path)
+    # The name of a picture is a text, though most are made of digits.
+    names = {"picture_id": str}
+    return pd.read_csv(path, dtype=names) if Path(path).suffix == ".csv" else read_table(path)
 
 
 def by_model(models: Sequence[str], tables: Iterable[pd.DataFrame]) -> pd.DataFrame:

@@ -129,9 +129,9 @@ def maps_data(entries: Sequence[ConceptMaps]) -> pd.DataFrame:
     return table.astype({**whole, "value": "float64", "threshold": "float64"})
 
 
-def mask_threshold(scaled: np.ndarray) -> float:
-    """The value that 95 % of a scaled map's pixels do not exceed."""
-    return float(np.percentile(scaled, MASKED_SHARE))
+def mask_threshold(scaled: np.ndarray, share: float = MASKED_SHARE) -> float:
+    """The value that `share` percent of a scaled map's pixels do not exceed."""
+    return float(np.percentile(scaled, share))
 
 
 def maps_figure(
@@ -220,13 +220,15 @@ def _concept(
     return top + 2 * height + gap + 0.15
 
 
-def show_mask(axes: Axes, picture: np.ndarray, values: np.ndarray) -> None:
-    """Show the picture where the scaled map exceeds its 95th percentile, and darken the rest."""
+def show_mask(
+    axes: Axes, picture: np.ndarray, values: np.ndarray, share: float = MASKED_SHARE
+) -> None:
+    """Show the picture where the scaled map exceeds a percentile of it, and darken the rest."""
     scaled = heatmap(values, picture.shape[:2])
     show_picture(axes, picture)
     height, width = picture.shape[:2]
     shade = np.zeros((height, width, 4))
-    shade[..., 3] = np.where(scaled > mask_threshold(scaled), 0.0, SHADE)
+    shade[..., 3] = np.where(scaled > mask_threshold(scaled, share), 0.0, SHADE)
     axes.imshow(shade, extent=(0, width, height, 0), aspect="auto", interpolation="nearest")
 
 

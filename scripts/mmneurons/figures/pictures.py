@@ -82,6 +82,25 @@ def show_overlay(
     _frame(axes)
 
 
+def show_masked_overlay(
+    axes: Axes, picture: np.ndarray, values: np.ndarray, colormap: Colormap, share: float = 95
+) -> None:
+    """Lay a heatmap over the gray picture where it is above a percentile of its scaled values.
+
+    Its colours are those from that percentile to the highest value.
+    """
+    height, width = picture.shape[:2]
+    extent = (0, width, height, 0)
+    scaled = heatmap(values, (height, width))
+    gray = np.asarray(picture, dtype=np.float64) @ (0.299, 0.587, 0.114)
+    axes.imshow(gray, cmap="gray", vmin=-255, vmax=255, extent=extent, aspect="auto")
+    above = scaled > (low := np.percentile(scaled, share))
+    shown = colormap(value_range([np.append(scaled[above], low)])(scaled))
+    shown[..., 3] = np.where(above, 1.0, 0.0)
+    axes.imshow(shown, extent=extent, aspect="auto", interpolation="nearest")
+    _frame(axes)
+
+
 def show_colour_bar(
     axes: Axes, norm: Normalize, colormap: Colormap, label: str, opacity: float = OVERLAY
 ) -> None:

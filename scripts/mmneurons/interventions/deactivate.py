@@ -17,13 +17,16 @@ def deactivated(
     model: MultimodalModel,
     neurons: Sequence[pd.DataFrame],
     owners: Mapping[Module, torch.Tensor] | None = None,
+    where: torch.Tensor | None = None,
 ) -> Iterator[None]:
     """While open, the outputs of the activation functions of these neurons are zero.
 
     neurons: tables with the columns module, layer and unit, one a row of the batch, or a single one
     for all rows; a neuron may stand in a table twice. owners: of a module whose rows are not those
     of the batch, the row that each belongs to (`model.owners`); beams follow one another. In a
-    gated FFN that zeroes the product with the other branch too. No weight is touched.
+    gated FFN that zeroes the product with the other branch too. where: of language neurons, the
+    tokens of the prompt at which they are zero, `batch x tokens`; everywhere without it. Tokens
+    that are generated behind the prompt are none of them. No weight is touched.
 
     Raises ValueError for a layer that the model does not have.
     """
@@ -44,7 +47,12 @@ def deactivated(
             silent = silent[owners[site.module].to(activations.device)]
         elif len(silent) > 1:
             silent = silent.repeat_interleave(len(activations) // len(silent), dim=0)
-        return activations.masked_fill(silent[:, None], 0)
+        silent = silent[:, None]
+        if where is not None:
+            if activations.shape[1] != where.shape[1]:
+                return activations  # a cached step, behind the prompt
+            silent = silent & where.to(activations.device)[:, :, None]
+        return activations.masked_fill(silent, 0)
 
     with replace([sites[place] for place in off], "act", silence):
         yield
