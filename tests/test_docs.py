@@ -1147,6 +1147,40 @@ def schwettmann_figures(tmp_path_factory):
     return {f"{RUN}/figures/schwettmann/{item}.csv": table for item, table in found.items()}
 
 
+@pytest.fixture(scope="module")
+def compared():
+    """Tables of the comparison of methods, by what makes them, of neurons made up here."""
+    from mmneurons.interventions.comparison import CAPTION_COLUMNS
+    from mmneurons.methods.comparison import select_scored
+    from mmneurons.methods.needs import capability_table
+    from mmneurons.metrics import comparison
+    from mmneurons.probe.comparison import COST_COLUMNS
+
+    scores = np.random.default_rng(0).normal(size=(3, 2, 8)).astype(np.float32)
+    neurons = select_scored("activation", "bear", ["a", "b", "c"], scores, scores, 3, 2, 1, 0)
+    captions = pd.DataFrame(columns=list(CAPTION_COLUMNS)).astype(CAPTION_COLUMNS)
+    rows = pd.DataFrame({"method": ["activation"], "seed": 0, "group": "bear", "sample_id": "a"})
+    box, mask = {"a": (0, 0, 4, 4)}, np.eye(4, dtype=bool)
+    fields = comparison.field_table(rows, np.eye(4)[:1], (2, 2), box, lambda _: mask)
+    cells = comparison.cells(captions, neurons, fields, ["bear"], ["activation"], ["bear"], 3)
+    needs = {"method": {"activation": {"needs": ["sites"]}}}
+    metrics = {
+        "cells": cells,
+        "fields": fields,
+        "agreement": comparison.agreement(neurons, ["bear"]),
+        "layers": comparison.layer_profile(neurons, 2),
+        "costs": pd.DataFrame(columns=list(COST_COLUMNS)),
+        "capabilities": capability_table(needs, {"method": {"activation": ""}}),
+    }
+    summary = comparison.summary(cells.assign(model="a model"))
+    parquet = {"neurons": neurons, "captions": captions}
+    return types.SimpleNamespace(
+        parquet={f"{BY_MODEL}/comparison/{name}.parquet": t for name, t in parquet.items()},
+        csv={f"{BY_MODEL}/metrics/comparison/{name}.csv": t for name, t in metrics.items()}
+        | {f"{BASE}/comparison/summary.csv": summary},
+    )
+
+
 def columns_of(table, folder):
     """Columns and their types, in the words of the page, of a table as it is written."""
     from mmneurons.artifacts.tables import write_table
@@ -1169,11 +1203,12 @@ def for_modules(rows, modules):
     ]
 
 
-def test_columns_of_parquet_tables(written, pan, domains, truth, tmp_path):
+def test_columns_of_parquet_tables(written, pan, domains, truth, compared, tmp_path):
     described_here = {
         path: rows for path, rows in COLUMNS.items() if path.endswith(".parquet") and rows
     }
     made = written.parquet | pan.parquet | domains.parquet | truth.parquet
+    made |= compared.parquet
     assert described_here.keys() == made.keys()
     of_samples = described_here[f"{BASE}/two_stage/samples.parquet"]
     for path, table in made.items():
@@ -1206,12 +1241,14 @@ def test_stages_of_exclusion_are_those_of_the_tables(pan):
     assert set(code_words(meaning)) == set(pan.exclusions["stage"])
 
 
-def test_columns_of_csv_tables(written, pan, domains, domain_figures, schwettmann_figures, truth):
+def test_columns_of_csv_tables(
+    written, pan, domains, domain_figures, schwettmann_figures, truth, compared
+):
     described_here = {
         path: rows for path, rows in COLUMNS.items() if path.endswith(".csv") and rows
     }
     made = written.csv | pan.csv | domains.csv | domain_figures | truth.csv
-    made |= schwettmann_figures
+    made |= schwettmann_figures | compared.csv
     assert described_here.keys() == made.keys()
     for path, table in made.items():
         said = [row[0] for row in described_here[path]]

@@ -215,7 +215,7 @@ def edited_captions(
         )
         activations = read_position(model, occurrence, (), settings.site).activations
         for of in sets:
-            own = tuple(torch.from_numpy(of.neurons).unbind(dim=1))
+            own = tuple(torch.tensor(of.neurons).unbind(dim=1))
             edit = token_edit(
                 model, of.neurons, activations[own], shown.token, token, settings.edit
             )

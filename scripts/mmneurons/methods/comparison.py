@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from mmneurons.methods.dape_concepts import concept_scores
-from mmneurons.methods.needs import lacks_of_data, pruned
+from mmneurons.methods.needs import capability_table, lacks_of_data, pruned
 from mmneurons.methods.selection import top_units
 
 NEURON_COLUMNS = {
@@ -241,8 +241,11 @@ def select_all(
     facts, samples = recorded.facts, recorded.valid
     lacks = facts["lacks"] | lacks_of_data(samples["group"].nunique(), inpainted=True)
     shape = len(facts["layers"]), facts["layers"][0]
-    why = {kind: pruned({name: row["needs"] for name, row in rows.items()}, lacks)
-           for kind, rows in (("method", methods), ("measure", measures))}  # fmt: skip
+    of = {"method": methods, "measure": measures}
+    why = {
+        kind: pruned({name: row["needs"] for name, row in rows.items()}, lacks)
+        for kind, rows in of.items()
+    }
     tables, rows = [], []
     for name, row in methods.items():
         if why["method"][name]:
@@ -264,14 +267,7 @@ def select_all(
         for name, reason in reasons.items()
         if reason
     ]
-    capabilities = pd.DataFrame(
-        [
-            {"kind": kind, "name": name, "needs": " ".join(of[name]["needs"]),
-             "runs": not reason, "reason": reason}
-            for kind, of in (("method", methods), ("measure", measures))
-            for name, reason in why[kind].items()
-        ]
-    )  # fmt: skip
+    capabilities = capability_table(of, why)
     exclusions = pd.DataFrame(rows, columns=recorded.exclusions.columns)
     exclusions = pd.concat([recorded.exclusions, exclusions.astype("str")], ignore_index=True)
     return Selected(pd.concat(tables, ignore_index=True), exclusions, capabilities)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 
 def lacks_of_data(n_concepts: int, inpainted: bool) -> dict[str, str]:
     """Why the data do not provide a need, by need; "" for what they do.
@@ -28,3 +30,20 @@ def pruned(needs: Mapping[str, Sequence[str]], lacks: Mapping[str, str]) -> dict
     return {
         name: "; ".join(lacks[need] for need in own if lacks[need]) for name, own in needs.items()
     }
+
+
+def capability_table(
+    rows: Mapping[str, Mapping[str, Mapping]], why: Mapping[str, Mapping[str, str]]
+) -> pd.DataFrame:
+    """Every method and measure, what it needs, whether it runs and why not.
+
+    rows: of the registry, by kind ("method", "measure") and name; why: of `pruned`, by kind.
+    """
+    return pd.DataFrame(
+        [
+            (kind, name, " ".join(rows[kind][name]["needs"]), not reason, reason)
+            for kind, reasons in why.items()
+            for name, reason in reasons.items()
+        ],
+        columns=["kind", "name", "needs", "runs", "reason"],
+    )
