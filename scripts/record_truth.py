@@ -76,6 +76,7 @@ for name in progress(mine, description="plantings"):
             "concept": concept,
             "object": facts["object"] or "",
             "place": facts["place"],
+            "layers": planting.in_words(),
             "m": len(planting.units),
             "seed": facts["seed"],
             "n_units": n_units,

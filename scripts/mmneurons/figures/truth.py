@@ -276,7 +276,7 @@ def plantings_page(data: pd.DataFrame, source: Source, title: str) -> str:
             {
                 "planting": escaped(row.planting),
                 "object": escaped(row.object) if row.object else "none (control)",
-                "units": row.units,
+                "units": row.layers,
                 "naming": _share(row.naming),
                 "old captions kept": _share(row.old_kept),
                 "old captions exact (before)": f"{row.old_exact:.2f} ({row.old_exact_before:.2f})",

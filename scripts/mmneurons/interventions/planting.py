@@ -6,6 +6,7 @@ units only (`world/planting.py`), so whatever it knows of the object is in them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,11 +40,10 @@ class Planting:
         """The layers that have planted units, first one first."""
         return sorted(set(self.units[:, 0].tolist()))
 
-    def mask(self, shape: tuple[int, int]) -> np.ndarray:
-        """Which units are planted: booleans `layers x units` of the given shape."""
-        planted = np.zeros(shape, bool)
-        planted[tuple(self.units.T)] = True
-        return planted
+    def in_words(self) -> str:
+        """How many units of which layers, such as "4 of layer 3, 4 of layer 4"."""
+        counts = Counter(self.units[:, 0].tolist())
+        return ", ".join(f"{counts[layer]} of layer {layer}" for layer in self.layers)
 
 
 def write_planting(planting: Planting, path: str | Path) -> None:
