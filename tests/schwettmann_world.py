@@ -105,12 +105,13 @@ def tokens():
     """The ten best tokens of every neuron; some are hard to set."""
     words = ["\u2581dog", "|", "\n", "<s>", "$x$", "*", "\u718a", "a_b", "\u2581", "x"]
     rows = [
-        (module, layer, unit, [*words[unit % 10 :], *words[: unit % 10]])
+        (module, layer, unit, [*words[unit % 10 :], *words[: unit % 10]], [0.1] * 10)
         for module in ("language", "vision")
         for layer in range(LAYERS)
         for unit in range(UNITS)
     ]
-    return pd.DataFrame(rows, columns=["module", "layer", "unit", "tokens"])
+    columns = ["module", "layer", "unit", "tokens", "probabilities"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def index():

@@ -452,6 +452,12 @@ def test_reasons_of_exclusion_are_those_that_are_given():
         *reasons_given("record", "scripts/mmneurons/probe/budget.py"),
         *reasons_given("record", "scripts/mmneurons/probe/domains.py"),
     }
+    assert reasons_described("ground") == {
+        *reasons_given("prepare", "scripts/mmneurons/datasets/coco_captions.py"),
+        *reasons_given("nouns", "scripts/mmneurons/datasets/nouns.py"),
+        *reasons_given("ablation", "scripts/mmneurons/interventions/ablation.py"),
+        *reasons_given("selectivity", "scripts/mmneurons/metrics/selectivity.py"),
+    }
     words = r"(target|no)( [a-z]+)+"
     assert reasons_described("why") == {
         *reasons_given("prepare", "scripts/mmneurons/datasets/sbu.py"),
@@ -1181,6 +1187,43 @@ def compared():
     )
 
 
+def attribution_tables():
+    """A row of every table of Schwettmann et al. 2023, whose columns the library has in one place.
+
+    All of its tables are made with these columns and types.
+    """
+    from mmneurons.artifacts import schwettmann
+
+    lists = {"references": ["a"], "tokens": ["a"], "token_ids": [1], "cosines": [1.0]}
+
+    def row(columns):
+        values = {
+            name: [lists[name]] if kind == "object" else [1] for name, kind in columns.items()
+        }
+        return pd.DataFrame(values).astype(columns)
+
+    recorded, tables = schwettmann.RECORDED, schwettmann.TABLES
+    left_out = ("record/attribution/exclusions", "schwettmann/left_out")
+    left_out += tuple(f"schwettmann/metrics/exclusions{name}" for name in (".selectivity", ""))
+    made = {f"{BY_MODEL}/{name}.parquet": recorded["exclusions"] for name in left_out}
+    made[f"{BASE}/schwettmann/exclusions.parquet"] = recorded["exclusions"]
+    made[f"{BASE}/schwettmann/pictures.parquet"] = schwettmann.PICTURE_COLUMNS
+    for name in ("pairs", "ranking"):
+        made[f"{BY_MODEL}/record/attribution/{name}.parquet"] = recorded[name]
+    for name, columns in tables.items():
+        as_csv = name.startswith("metrics/") and name != "metrics/prompts"
+        made[f"{BY_MODEL}/schwettmann/{name}.{'csv' if as_csv else 'parquet'}"] = columns
+    made[f"{BY_MODEL}/schwettmann/metrics/ablation.parquet"] = schwettmann.ABLATED
+    made = {path: row(columns) for path, columns in made.items()}
+    return types.SimpleNamespace(
+        parquet={path: table for path, table in made.items() if path.endswith(".parquet")},
+        csv={path: table for path, table in made.items() if path.endswith(".csv")},
+    )
+
+
+ATTRIBUTION = attribution_tables()
+
+
 def columns_of(table, folder):
     """Columns and their types, in the words of the page, of a table as it is written."""
     from mmneurons.artifacts.tables import write_table
@@ -1207,8 +1250,8 @@ def test_columns_of_parquet_tables(written, pan, domains, truth, compared, tmp_p
     described_here = {
         path: rows for path, rows in COLUMNS.items() if path.endswith(".parquet") and rows
     }
-    made = written.parquet | pan.parquet | domains.parquet | truth.parquet
-    made |= compared.parquet
+    made = written.parquet | pan.parquet | domains.parquet | ATTRIBUTION.parquet
+    made |= truth.parquet | compared.parquet
     assert described_here.keys() == made.keys()
     of_samples = described_here[f"{BASE}/two_stage/samples.parquet"]
     for path, table in made.items():
@@ -1247,8 +1290,8 @@ def test_columns_of_csv_tables(
     described_here = {
         path: rows for path, rows in COLUMNS.items() if path.endswith(".csv") and rows
     }
-    made = written.csv | pan.csv | domains.csv | domain_figures | truth.csv
-    made |= schwettmann_figures | compared.csv
+    made = written.csv | pan.csv | domains.csv | domain_figures | ATTRIBUTION.csv
+    made |= schwettmann_figures | truth.csv | compared.csv
     assert described_here.keys() == made.keys()
     for path, table in made.items():
         said = [row[0] for row in described_here[path]]

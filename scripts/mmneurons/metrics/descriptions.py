@@ -61,9 +61,10 @@ def texts_to_score(
 ) -> pd.DataFrame:
     """All texts that are scored: picture_id, kind, patch (-1 but for prompts), text.
 
-    Of the pictures in `captions` only. neurons: of `neuron_texts`. kind: multimodal (a row a neuron), random (the neurons of another
-    picture), gpt (the model's caption without the prefix that it was made to say), coco_nouns (the
-    nouns of the human captions), image, random_prompt (a row a decoded vector).
+    Of the pictures in `captions` only. neurons: of `neuron_texts`. kind: multimodal (a row a
+    neuron), random (the neurons of another picture), gpt (the model's caption without the prefix
+    that it was made to say), coco_nouns (the nouns of the human captions), image, random_prompt (a
+    row a decoded vector).
     """
     rows, shown = [], set(captions["picture_id"])
     partner = other_pictures(sorted(shown & neurons.keys()), seed)

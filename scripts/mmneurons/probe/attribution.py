@@ -54,7 +54,8 @@ class AttributionSettings:
 class Described(NamedTuple):
     """A picture with what people say of it; a row of pictures.parquet and its pixels.
 
-    sampled: whether it is one of the random pictures; category: that whose activations it counts for (`Recording.sums`), "" if for none.
+    sampled: whether it is one of the random pictures; category: that whose activations it counts
+    for (`Recording.sums`), "" if for none.
     """
 
     picture_id: str
