@@ -40,6 +40,8 @@ MEASURE_NAMES = {
     "localisation": "localisation (IoU)",
 }
 COLOURS = METHOD_COLOURS | {"activation": "#E69F00", "dape": OTHER_COLOUR}
+BLIND = "random"
+"""The method whose mean every other row is compared with by eye."""
 MODEL_MARKERS = "osv^PX<>*hdp"
 EMPTY = "nothing to show"
 
@@ -131,6 +133,8 @@ def _measure(data: pd.DataFrame, measure: str, methods: Mapping[str, str], model
     own = data[data["measure"] == measure].set_index(["model", "method"])
 
     def draw(axes: Axes, first: bool) -> None:
+        if BLIND in methods and np.isfinite(blind := own.at[(ALL_MODELS, BLIND), "value"]):
+            axes.axvline(blind, color=COLOURS[BLIND], linewidth=0.9, linestyle=(0, (3, 2)))
         for row, method in enumerate(methods):
             colour = COLOURS.get(method, FAINT)
             spread = np.linspace(-0.22, 0.22, len(models)) if len(models) > 1 else [0]
