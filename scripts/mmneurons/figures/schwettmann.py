@@ -192,7 +192,7 @@ def localisation_figure(
         height,
         lambda axes: _draw_localisation(axes, data, categories),
     )
-    y += name_room([f"{name} (00)" for name in categories] or [""])
+    y += name_room(categories or [""])
     handles = [Patch(color=colour, label=label) for label, colour in OF_KIND.values()]
     y = legend(page, y, handles)
     explanation = (

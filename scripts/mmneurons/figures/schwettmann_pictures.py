@@ -190,12 +190,12 @@ def supercategories_figure(
         ]
         y = max(ends) + 0.2
     explanation = (
-        "The first picture of each supercategory. Left: what the model sees of the picture; right: "
-        "the mean activation of the five interpretable units of highest attribution, scaled "
-        f"bilinearly, where it is {_above(data)}, in colours from there to the highest value, "
-        "which is the brightest. Beside: these units, each with the two tokens that it raises "
-        "most. Below: the caption; the noun whose first token they are attributed to is bold and "
-        "red."
+        "The first picture of each supercategory, that of its largest annotated object, which need "
+        "not be what the noun names. Left: what the model sees of the picture; right: the mean "
+        "activation of the five interpretable units of highest attribution, scaled bilinearly, "
+        f"where it is {_above(data)}, in colours from there to the highest value, which is the "
+        "brightest. Beside: these units, each with the two tokens that it raises most. Below: the "
+        "caption; the noun whose first token they are attributed to is bold and red."
     )
     return page.figure(page.footer(y, explanation, source))
 
