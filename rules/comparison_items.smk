@@ -23,7 +23,13 @@ def of_compared(path):
 
 
 SUMMARY = {"summary": f"<results>/{COMPARISON['dataset']}/comparison/summary.csv"}
-MAIN_MEASURES = ["noise.score", "ablation.score", "edit.success", "stability.pictures", "localisation"]
+MAIN_MEASURES = [
+    "noise.score",
+    "ablation.score",
+    "edit.success",
+    "stability.pictures",
+    "localisation",
+]
 CAUSAL_MEASURES = [
     f"{intervention}.{part}"
     for intervention in ("noise", "ablation")
