@@ -180,6 +180,9 @@ def test_figure6_draws_means_and_one_pictures_captions(paths, source):
     text = words(figure)
     assert "A picture of all 50 (0.13)" in text and "drop of 80 % at k = 6400" in text
     assert "LiMBeR-BEIT" in text.split("The paper reports")[1]
+    # Not all pictures were captioned under ablation.
+    fewer = schwettmann.probability_figure(data.assign(n=7), source)
+    assert "Mean over 7 of these pictures" in words(fewer)
 
 
 def test_figure_s3_draws_the_similarity_to_the_caption(paths, source):

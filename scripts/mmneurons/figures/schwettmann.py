@@ -298,8 +298,8 @@ def probability_figure(
     if len(case):
         y = _case_panel(page, y, case)
     explanation = (
-        "Mean over pictures of the probability of the caption's first noun, its first token, "
-        "relative to that without ablation, against the number k of units whose activations are "
+        f"Mean over {_pictures(means)} of the probability of the caption's first noun, its first "
+        "token, relative to that without ablation, against the number k of units whose activations are "
         "set to zero; bands are 95 % bootstrap intervals over pictures. Units are ranked by "
         "attribution to that token. The number of random units of each layer is that of the units "
         "of highest attribution. The paper reports a mean drop of 80 % at k = 6400 "
@@ -317,10 +317,15 @@ def similarity_figure(
     y = _ablation_panel(page, y, data, "bertscore", height, "BERTScore with\nthe original caption")
     explanation = (
         "BERTScore (F1) of the caption under ablation with the caption without it, mean over "
-        "pictures, against the number k of units whose activations are set to zero; bands are 95 % "
-        "bootstrap intervals over pictures."
+        f"{_pictures(data)}, against the number k of units whose activations are set to zero; "
+        "bands are 95 % bootstrap intervals over pictures."
     )
     return page.figure(page.footer(y + 0.05, explanation, source))
+
+
+def _pictures(data: pd.DataFrame) -> str:
+    """How many pictures were captioned under ablation, which may be fewer than all."""
+    return f"{data['n'].max():.0f} of these pictures" if len(data) else "pictures"
 
 
 def _ablation_panel(

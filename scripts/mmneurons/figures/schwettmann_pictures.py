@@ -496,7 +496,8 @@ def selectivity_figure(
         "their number stands in brackets. Columns: pictures of a category, the first of which is "
         "shown. "
         "Numbers: mean activation over units, pictures and image tokens, relative to the largest "
-        "of the row. 1 on the diagonal means that no other category activates the units more."
+        "of the row. 1 on the diagonal means that no other category activates the units more. "
+        "\u2013: the mean is above 0 on pictures of no category, so nothing can be relative to it."
     )
     return page.figure(page.footer(y, explanation, source))
 
