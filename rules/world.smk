@@ -101,6 +101,31 @@ rule train_world_captioner:
         "../scripts/train_world_captioner.py"
 
 
+rule train_world_limber:
+    input:
+        tower="results/world/models/clip-world",
+    output:
+        model=directory("results/world/models/limber-world"),
+    log:
+        "results/world/logs/train_world_limber.log",
+    benchmark:
+        "results/world/benchmarks/train_world_limber.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 2
+    params:
+        code=code("train_world_limber.py"),
+        seed=WORLD["seed"],
+        tokenizer=WORLD["tokenizer"],
+        model=WORLD["limber-world"],
+        prompts=[PROMPTS[name] for name in WORLD["limber-world"]["prompts"]],
+        threads=2,
+    message:
+        "Training the world's LiMBeR"
+    script:
+        "../scripts/train_world_limber.py"
+
+
 rule train_world_instructblip:
     input:
         decoder="results/world/models/minigpt4-world",
@@ -195,6 +220,7 @@ rule train_world_models:
         "results/world/models/clip-world",
         "results/world/models/llava-world",
         "results/world/models/mplug-owl2-world",
+        "results/world/models/limber-world",
         "results/world/models/instructblip-world",
         "results/world/models/llava-next-world",
         "results/world/models/llava-next-large-world",

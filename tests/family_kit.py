@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import conftest
+import limber_by_hand
 import llava_next_world
 import minigpt4_by_hand
 import mplug_owl2_by_hand
@@ -148,6 +149,11 @@ CASES = {
         (test_mplug_owl2.SHORT, test_mplug_owl2.LONG),
         by_hand(mplug_owl2_by_hand),
         beams=False,
+    ),
+    "limber": Case(
+        limber_by_hand.build,
+        (limber_by_hand.SHORT, limber_by_hand.LONG),
+        limber_by_hand.own_generation,
     ),
 }  # fmt: skip
 

@@ -119,7 +119,7 @@ def test_only_the_decoders_layers_are_quantised(family, with_bitsandbytes):
     skipped = arguments["quantization_config"].llm_int8_skip_modules
     linear = {n: m for n, m in model.network.named_modules() if isinstance(m, nn.Linear)}
     found = {name for name in linear if should_convert_module(name, skipped)}
-    inside = {id(m) for layer in model.decoder.model.layers for m in layer.modules()}
+    inside = {id(m) for layer in model.blocks() for m in layer.modules()}
     assert found == {name for name, module in linear.items() if id(module) in inside}
     assert found < linear.keys()
 
@@ -199,7 +199,7 @@ def test_a_model_that_does_not_fit_is_refused(tmp_path):
 def over_two_devices(model):
     """The same model behind accelerate's hooks, cut before the decoder's last layer."""
     network = copy.deepcopy(model.network)
-    layers = model.decoder.model.layers
+    layers = model.blocks()
     second = {id(layers[-1]), id(model.final_norm()), id(model.decoder.lm_head)}
     spread, cut = {}, ["$"]  # parts that are placed, and beginnings of their parts' names
     for name, module in model.network.named_modules():

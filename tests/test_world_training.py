@@ -1,5 +1,8 @@
 """The trainings of the tiny models run from drawing to a directory that loads again."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -306,3 +309,24 @@ def test_patch_labels_are_on_the_objects():
         shown = {training.CLASSES[label].name for label in np.unique(categories[categories > 0])}
         assert shown and all(name in caption for name in shown)
         assert ((colours >= 0) <= (categories > 0)).all()
+
+
+# Drawing.
+
+
+def test_a_script_draws_on_several_processes_without_a_guard(tmp_path):
+    """A rule's script runs from its top: the processes that it starts must not run it again."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from mmneurons.world.training import draw_pictures\n"
+        "print('begun', flush=True)\n"
+        "print(draw_pictures(3, 1, 16, 8, 2).pixels.shape)\n"
+    )
+    out = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "scripts"), "OMP_NUM_THREADS": "1"},
+    )
+    assert out.stdout.split("\n")[:2] == ["begun", "(3, 16, 16, 3)"], out.stderr[-2000:]

@@ -184,6 +184,15 @@ def stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor | list[torch.Tensor
     return torch.stack(list(tensors)) if same else list(tensors)
 
 
+def byte_level_texts(tokenizer, tokens: Sequence[int]) -> list[str]:
+    """`token_texts` of a tokenizer that spells bytes, as GPT-2's does.
+
+    A token that is a part of a character's bytes only is "\ufffd".
+    """
+    texts = tokenizer.batch_decode([[int(token)] for token in tokens])
+    return [text.replace(" ", "\u2581") for text in texts]
+
+
 def overlap(n: int, parts: int) -> torch.Tensor:
     """Shares of `n` equal stretches of a line that lie in each of `parts`: `n x parts`."""
     edges = torch.arange(n + 1, dtype=torch.float64) / n
@@ -206,6 +215,8 @@ class MultimodalModel(ABC):
     """Parts of names of modules that keep their number format in a model of 8 bits."""
     token_columns: int = 0
     """Columns of an image token behind its embedding, for what a decoder has to know besides."""
+    language_bias: bool = False
+    """Whether an FFN of the language model also writes a bias, which belongs to no neuron."""
 
     def __init__(self, network: nn.Module, tokenizer, device: str | torch.device):
         # The weights never change by a gradient here; without this, every backward pass would
@@ -366,9 +377,18 @@ class MultimodalModel(ABC):
         """W_u, one row a token: `vocabulary x hidden`, on the device of the last layer."""
         return self.decoder.lm_head.weight
 
+    @property
+    def trunk(self) -> nn.Module:
+        """The decoder without its head: from embeddings to states after the final norm."""
+        return self.decoder.model
+
+    def blocks(self) -> nn.ModuleList:
+        """The decoder's blocks, first one first."""
+        return self.trunk.layers
+
     def final_norm(self) -> nn.Module:
         """The norm between the last block and the unembedding."""
-        return self.decoder.model.norm
+        return self.trunk.norm
 
     def encode(
         self,
@@ -425,7 +445,7 @@ class MultimodalModel(ABC):
     def final_states(self, encoded: Encoded) -> torch.Tensor:
         """Hidden states after the final norm: `batch x tokens x hidden`."""
         inputs = {"position_ids": encoded.position_ids} | self.decoder_inputs(encoded)
-        states = self.decoder.model(
+        states = self.trunk(
             inputs_embeds=encoded.embeds, attention_mask=encoded.mask, use_cache=False, **inputs
         ).last_hidden_state
         return states.to(self.device)
@@ -462,6 +482,10 @@ class MultimodalModel(ABC):
         """Text of token ids, special tokens left out."""
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
 
+    def token_texts(self, tokens: Sequence[int]) -> list[str]:
+        """Spelling of each token by itself, with \u2581 for a space as Llama's tokenizer has it."""
+        return self.tokenizer.convert_ids_to_tokens(tokens)
+
     @torch.no_grad()
     def check(self, expected_units: dict[str, int] | None = None) -> None:
         """Compare the loaded model with what its adapter and the registry say of it.
@@ -494,9 +518,9 @@ class MultimodalModel(ABC):
         rows = site.output_rows().float()
         probe = torch.linspace(-1, 1, site.n_units, device=rows.device)
         passing = probe.to(self.dtype)
-        # A bias of the language model would be a part of the output that belongs to no neuron.
-        known = site.module != "language" and site.output.bias is not None
-        bias = site.output.bias.float() if known else 0
+        # A bias is a part of the output that belongs to no neuron; Llama's kin have none.
+        known = site.module != "language" or self.language_bias
+        bias = site.output.bias.float() if known and site.output.bias is not None else 0
         by_rows = (passing.float()[:, None] * rows).sum(dim=0) + bias
         direct = site.output(passing[None, None])[0, 0].float()
         error = (by_rows - direct).abs().max() / (1 + direct.abs().max())

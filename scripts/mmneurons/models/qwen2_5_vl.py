@@ -33,6 +33,7 @@ from mmneurons.models.base import (
     ModelCheckError,
     Module,
     MultimodalModel,
+    byte_level_texts,
     check_weights,
     overlap,
     stacked,
@@ -174,6 +175,9 @@ class Qwen25VL(MultimodalModel):
             )
         cut = ids.index(place)
         return ids[:cut], ids[cut + 1 :]
+
+    def token_texts(self, tokens: Sequence[int]) -> list[str]:
+        return byte_level_texts(self.tokenizer, tokens)
 
     def grid(self) -> None:
         """The grid is each picture's own; `patch_weights` spreads it over a common one."""

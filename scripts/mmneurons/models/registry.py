@@ -20,6 +20,7 @@ ADAPTERS = {
     "instructblip": ("mmneurons.models.instructblip", "InstructBlip"),
     "qwen2_5_vl": ("mmneurons.models.qwen2_5_vl", "Qwen25VL"),
     "mplug_owl2": ("mmneurons.models.mplug_owl2", "MPlugOwl2"),
+    "limber": ("mmneurons.models.limber", "Limber"),
 }
 
 

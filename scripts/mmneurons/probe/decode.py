@@ -29,7 +29,7 @@ def top_tokens(
     rows = rows[units.to(rows.device)].to(unembedding.device).float()
     probabilities = torch.softmax(rows @ unembedding.float().T, dim=-1)
     best = probabilities.topk(k, dim=-1)
-    texts = [model.tokenizer.convert_ids_to_tokens(row) for row in best.indices.tolist()]
+    texts = [model.token_texts(row) for row in best.indices.tolist()]
     return texts, best.values.cpu()
 
 
@@ -114,7 +114,7 @@ def neuron_tokens(
     takes its time. Raises ValueError for a module whose output is not of the unembedding's width.
     """
     unembedding = model.unembedding()[: len(model.tokenizer)]
-    texts = np.array(model.tokenizer.convert_ids_to_tokens(range(len(unembedding))), dtype=object)
+    texts = np.array(model.token_texts(range(len(unembedding))), dtype=object)
     tables = []
     for site in progress(model.sites(module)):
         rows = site.output_rows()

@@ -107,7 +107,7 @@ def read_questions(
             **facts,
             "layer": layer,
             "rank": rank,
-            "token": model.tokenizer.convert_ids_to_tokens(int(token)),
+            "token": model.token_texts([int(token)])[0],
             "probability": float(reading.probabilities[layer, n, rank]),
         }
         for n, facts in enumerate(named)

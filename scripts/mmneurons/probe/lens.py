@@ -60,7 +60,7 @@ def read_stream(
         read(states.to(model.device))
 
     read(encoded.embeds)
-    with watch_outputs(model.decoder.model.layers, after):
+    with watch_outputs(model.blocks(), after):
         model.final_states(encoded)
     return Reading(
         torch.stack(entropies).cpu(),

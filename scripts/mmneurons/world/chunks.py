@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 CHUNK = 256
 
@@ -19,6 +21,24 @@ def draw_chunks(draw: Callable[[int, int], tuple], n: int, processes: int) -> li
     if processes == 1:
         parts = [draw(*job) for job in jobs]
     else:
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        with _no_main():
+            pool = multiprocessing.get_context("spawn").Pool(processes)
+        with pool:
             parts = pool.starmap(draw, jobs)
     return list(zip(*parts, strict=True))
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """While open, new processes do not begin by running the main script once more.
+
+    A rule's script is such a one: without `snakemake` it fails, and the pool would replace the
+    process that failed for ever.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)

@@ -229,7 +229,7 @@ def evaluate(
         pictures = [scene.picture for scene in scenes[start : start + 64]]
         encoded = model.encode(model.embed_pictures(pictures, prompt), prompt)
         generated = model.generate(encoded, max_new_tokens=32)
-        captions += [f"{prefix} {model.decode(ids)}" for ids in generated]
+        captions += [f"{prefix} {model.decode(ids).strip()}" for ids in generated]
     truth = [caption_after(prefix, grammar.canonical_caption(scene)) for scene in scenes]
     objects = [[thing.category.name for thing in scene.objects] for scene in scenes]
     names = [category.name for category in ALL_CATEGORIES]
