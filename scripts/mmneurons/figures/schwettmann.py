@@ -299,8 +299,8 @@ def probability_figure(
         y = _case_panel(page, y, case)
     explanation = (
         f"Mean over {_pictures(means)} of the probability of the caption's first noun, its first "
-        "token, relative to that without ablation, against the number k of units whose activations are "
-        "set to zero; bands are 95 % bootstrap intervals over pictures. Units are ranked by "
+        "token, relative to that without ablation, against the number k of units whose activations "
+        "are set to zero; bands are 95 % bootstrap intervals over pictures. Units are ranked by "
         "attribution to that token. The number of random units of each layer is that of the units "
         "of highest attribution. The paper reports a mean drop of 80 % at k = 6400 "
         f"of 458,752 units ({PAPER})."
