@@ -190,6 +190,7 @@ def test_names_and_numbers_that_a_run_cannot_have():
         "metrics": {"encoder": "roberta-largo"},
     }
     assert problems_of_a_run(wrong) == [
+        "  comparison.pictures: two_stage.candidates_per_object 4 cannot become the 8 of an object",
         '  metrics.encoder: there is no "roberta-largo"; did you mean "roberta-large"?',
         "  two_stage.candidates_per_object: 4 pictures cannot become the 5 of pictures_per_object"
         " and calibration_pictures",

@@ -81,7 +81,7 @@ def check_config(config: Mapping, root: Path) -> None:
         *_mmneuron(config["mmneuron"], registries),
         *_schwettmann(config["schwettmann"], registries),
         *_truth(config["truth"], read_yaml(resources / "world.yaml")["plantings"]["models"]),
-        *_comparison(config, registries, root),
+        *_comparison(config, registries),
         *_missing_folders(config),
     ]
     if problems:
@@ -215,20 +215,9 @@ def _mmneuron(mmneuron: Mapping, registries: Mapping[str, Mapping]) -> Iterator[
         yield from _wrong_choice(case["domain"], domains, f"{key}.domain")
 
 
-def _comparison(config: Mapping, registries: Mapping[str, Mapping], root: Path) -> Iterator[str]:
-    """Names that are unknown, and data that have no objects; what a model lacks prunes it later."""
+def _comparison(config: Mapping, registries: Mapping[str, Mapping]) -> Iterator[str]:
+    """Names that are unknown, and too few pictures; what a model lacks prunes it later."""
     comparison, two_stage = config["comparison"], config["two_stage"]
-    dataset = comparison["dataset"]
-    if dataset != two_stage["dataset"]:
-        yield from (
-            problem.replace("two_stage.dataset", "comparison.dataset").replace(
-                "two_stage.objects", "two_stage.objects, on comparison.dataset"
-            )
-            for problem in _unknown_objects(
-                {"two_stage": {**two_stage, "dataset": dataset}}, registries["datasets"], root
-            )
-        )
-    yield from _wrong_choice(dataset, registries["datasets"], "comparison.dataset")
     for name in comparison["methods"]:
         methods = registries["methods"]["methods"]
         yield from _wrong_choice(name, methods, "comparison.methods")
