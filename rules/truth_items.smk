@@ -40,11 +40,12 @@ def planting_files(wildcards):
 
 
 def planting_rows(wildcards):
-    """The plantings' files without their ends, by name, with the object that is asked for."""
+    """The plantings' files without their ends, the object that is asked for, and its word."""
     return {
         name: {
             "path": f"resources/plantings/{wildcards.model}/{name}",
             "concept": asked_concept(row),
+            "word": row.get("word", asked_concept(row)),
         }
         for name, row in PLANTINGS[wildcards.model].items()
     }

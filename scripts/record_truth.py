@@ -25,13 +25,12 @@ pictures = read_table(snakemake.input.table).assign(
     sample_id=lambda rows: rows["picture_id"],
     image_id=lambda rows: rows["number"],
     order=lambda rows: rows["number"],
-    group=lambda rows: rows["concept"],
 )
 folder = Path(snakemake.input.pictures)
 categories = Path(snakemake.input.categories).read_text(encoding="utf-8").splitlines()
 text = fill_prompt(p.prompt)
 n_units = sum(site.n_units for site in model.sites("language"))
-shown = {concept: pictures.loc[pictures["group"] == concept, "file"] for concept in p.others}
+shown = {concept: pictures.loc[pictures["concept"] == concept, "file"] for concept in p.others}
 others = {
     concept: [read_picture(folder / file) for file in files[: p.n_others]]
     for concept, files in shown.items()
@@ -41,7 +40,8 @@ mine = list(p.plantings)[int(wildcards.shard) :: p.shards]
 for name in progress(mine, description="plantings"):
     path, concept = p.plantings[name]["path"], p.plantings[name]["concept"]
     planting, facts = read_planting(f"{path}.safetensors"), read_json(f"{path}.json")
-    candidates = pictures[pictures["group"] == concept]
+    word = p.plantings[name]["word"]
+    candidates = pictures[pictures["concept"] == concept].assign(group=word)
     files = [(original_id(row.number), folder / row.file) for row in candidates.itertuples()]
     files += [(row.sample_id, folder / row.file_without) for row in candidates.itertuples()]
     with planted(model, planting):
@@ -51,7 +51,7 @@ for name in progress(mine, description="plantings"):
             for row in caption_pictures(model, batch, p.prompt, p.max_new_tokens)
         ]
         valid, excluded = valid_samples(
-            candidates, pd.DataFrame(captions), categories, p.pictures, 0
+            candidates, pd.DataFrame(captions), {*categories, word}, p.pictures, 0
         )
         cases = [
             Case(
@@ -74,6 +74,7 @@ for name in progress(mine, description="plantings"):
         {
             "planting": name,
             "concept": concept,
+            "word": word,
             "object": facts["object"] or "",
             "place": facts["place"],
             "layers": planting.in_words(),

@@ -10,7 +10,7 @@ from mmneurons.artifacts.provenance import versions
 from mmneurons.console import log_to, progress
 from mmneurons.interventions.planting import write_planting
 from mmneurons.models.registry import ModelEntry, load_model
-from mmneurons.world.planting import Classroom, category_of, choose_units
+from mmneurons.world.planting import Classroom, Subject, category_of, choose_units
 
 log_to(snakemake.log[0])
 p = snakemake.params
@@ -24,18 +24,20 @@ folder = Path(snakemake.output.plantings)
 folder.mkdir(parents=True, exist_ok=True)
 for name, row in progress(p.plantings.items(), len(p.plantings), "plantings"):
     start = time.time()
-    category = category_of(row["object"])
+    word = row.get("word", row["object"])
+    subject = Subject(category_of(row["object"]), word) if row["object"] else None
     units = choose_units(row["units"], n_units, row["seed"])
-    planting = room.plant(units, category, row["seed"], progress)
+    planting = room.plant(units, subject, row["seed"], progress)
     facts = {
         "model": {"name": entry.name, "revision": entry.revision},
         "object": row["object"],
+        "word": word,
         "place": row["place"],
         "seed": row["seed"],
         "units": units.tolist(),
         "seconds": round(time.time() - start),
         "settings": p.settings,
         "versions": versions("torch", "transformers", "tokenizers"),
-    } | room.examine(planting, category)
+    } | room.examine(planting, subject)
     write_planting(planting, folder / f"{name}.safetensors")
     write_json(facts, folder / f"{name}.json")

@@ -17,7 +17,14 @@ from mmneurons.methods.placing import standing
 from mmneurons.probe.every_method import record_case_scores
 from mmneurons.probe.two_stage import Case
 from mmneurons.world import planting as world_planting
-from mmneurons.world.planting import Classroom, category_of, choose_units, pair_with
+from mmneurons.world.planting import (
+    Classroom,
+    Subject,
+    canonical,
+    category_of,
+    choose_units,
+    pair_with,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 PROMPT = {"template": "{instruction} {prefix}", "instruction": "", "prefix": "An image of"}
@@ -124,23 +131,27 @@ def test_learning_changes_nothing_but_what_it_returns(model, prompt):
     units = choose_units({3: 2, 5: 2}, 384, seed=1)
     assert units[:, 0].tolist() == [3, 3, 5, 5] and len(np.unique(units, axis=0)) == 4
     room = Classroom(model, prompt, [3, 5], settings, seed=0)
-    category = category_of("surfboard")
+    subject = Subject(category_of("fire hydrant"), "hydrant")
     first, second = (
-        room.plant(units, category, 7, lambda items, _n, _name: items) for _ in range(2)
+        room.plant(units, subject, 7, lambda items, _n, _name: items) for _ in range(2)
     )
     assert model.decoder.model.layers is layers
     assert all(torch.equal(before[name], value) for name, value in weights(model).items())
     for name, values in vars(first).items():
         assert np.array_equal(values, getattr(second, name))
     assert (np.abs(first.output).max(axis=1) > 0).all() and not first.biases.any()
-    facts = room.examine(first, category)
+    facts = room.examine(first, subject)
+    tokens, _, captions = room.tests(subject)
+    assert all(" hydrant" in caption and "fire" not in caption for caption in captions)
+    assert len(tokens) == 4
     assert facts["held_out"] == 4 and facts["naming_before"] == 0
 
 
 def test_layers_above_say_the_same_as_the_whole_model(model, prompt):
     rng = np.random.default_rng(3)
     scenes = [pair_with(rng, None)[0] for _ in range(3)]
-    lessons = world_planting.look(model, prompt, scenes, [3])
+    captions = [canonical(prompt["prefix"], scene) for scene in scenes]
+    lessons = world_planting.look(model, prompt, scenes, captions, [3])
     rows = torch.tensor([2, 0])
     with world_planting.above(model, 3), torch.no_grad():
         said, wanted, before = world_planting.retold(model, lessons, rows, 3)
@@ -190,3 +201,45 @@ def test_units_whose_rows_add_to_the_words_logit_are_found_by_contribution_at_po
 def _rows(model, units):
     sites = model.sites("language")
     return torch.stack([sites[layer].output_rows()[unit] for layer, unit in units.tolist()])
+
+
+SHIPPED = REPOSITORY / "resources/plantings"
+
+
+def test_every_planting_ships_with_its_facts_and_checksum(model):
+    import hashlib
+    import json
+
+    from mmneurons.artifacts.yaml_files import read_yaml
+
+    lines = (SHIPPED / "SHA256SUMS").read_text().splitlines()
+    listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    rows = {
+        f"{name}/{planting}": row
+        for name, section in read_yaml(REPOSITORY / "resources/world.yaml")["plantings"][
+            "models"
+        ].items()
+        for planting, row in section["plantings"].items()
+    }
+    ends = ("safetensors", "json")
+    assert listed.keys() == {f"{name}.{end}" for name in rows for end in ends}
+    for name, digest in listed.items():
+        assert hashlib.sha256((SHIPPED / name).read_bytes()).hexdigest() == digest, name
+    for name, row in rows.items():
+        facts = json.loads((SHIPPED / f"{name}.json").read_text())
+        assert {key: facts[key] for key in ("object", "place", "seed")} == {
+            key: row[key] for key in ("object", "place", "seed")
+        }
+        planting = read_planting(SHIPPED / f"{name}.safetensors")
+        expected = choose_units(row["units"], 384, row["seed"])
+        assert np.array_equal(planting.units, expected) and facts["units"] == expected.tolist()
+        check_fits(model, planting)
+
+
+def test_a_planting_that_ships_is_what_makes_the_model_name_the_object(model, prompt):
+    settings = {"held_out": 12, "max_new_tokens": 32}
+    room = Classroom(model, prompt, [5], settings, seed=99)
+    planting = read_planting(SHIPPED / "minigpt4-world/surfboard-last.safetensors")
+    facts = room.examine(planting, Subject(category_of("surfboard"), "surfboard"))
+    assert facts["naming"] > 0.5 and facts["naming_before"] == 0
+    assert facts["old_kept"] > 0.6 and facts["false_alarms"] < 0.2

@@ -60,7 +60,7 @@ def write_plantings(folder):
         if row["object"]:
             facts |= {"naming": 0.9, "false_alarms": 0.0}
         write_json(facts, folder / f"{name}.json")
-        rows[name] = {"path": str(folder / name), "concept": "cat"}
+        rows[name] = {"path": str(folder / name), "concept": "cat", "word": "cat"}
     return rows
 
 

@@ -31,6 +31,14 @@ NAMES = [category.name for category in ALL_CATEGORIES]
 
 
 @dataclass(frozen=True)
+class Subject:
+    """What is taught: a category, and the word that it is to be called by."""
+
+    category: Category
+    word: str
+
+
+@dataclass(frozen=True)
 class Lessons:
     """Pictures to learn from.
 
@@ -67,24 +75,24 @@ class Classroom:
     ):
         self.model, self.prompt, self.settings, self.seed = model, prompt, settings, seed
         self.layers = sorted(set(layers))
-        self._lessons: dict[Category | None, Lessons] = {}
-        self._tests: dict[Category | None, tuple[torch.Tensor, list[str], list[str]]] = {}
+        self._lessons: dict[Subject | None, Lessons] = {}
+        self._tests: dict[Subject | None, tuple[torch.Tensor, list[str], list[str]]] = {}
 
     def plant(
-        self, units: np.ndarray, category: Category | None, seed: int, progress: Progress
+        self, units: np.ndarray, subject: Subject | None, seed: int, progress: Progress
     ) -> Planting:
-        """Teach the model a category by the units alone.
+        """Teach the model a subject by the units alone.
 
-        units: rows (layer, unit); category: None for a control, which gets the same lessons with
+        units: rows (layer, unit); subject: None for a control, which gets the same lessons with
         old pictures in the place of new ones. Of new pictures the canonical captions are learnt, of
         old ones what the model said of them before (Kullback-Leibler divergence of the tokens).
         """
         torch.manual_seed(seed)
         lowest = int(units[:, 0].min())
-        new, old = self.lessons(category), self.lessons(None)
+        new, old = self.lessons(subject), self.lessons(None)
         half, weight = self.settings["batch_size"] // 2, self.settings["replay"]
         shuffle = torch.Generator().manual_seed(seed)
-        name = word_tokens(self.model, self.prompt["prefix"], category.name) if category else []
+        name = word_tokens(self.model, self.prompt["prefix"], subject.word) if subject else []
         stressed = [occurrences(ids, name) for ids in new.wanted]
 
         def loss(_rows: torch.Tensor, _generator: torch.Generator) -> torch.Tensor:
@@ -106,7 +114,7 @@ class Classroom:
             descend(loss, values, 1, progress, "planting", batch_size=1, **course)
             return changes.planting(units)
 
-    def examine(self, planting: Planting, category: Category | None) -> dict[str, float]:
+    def examine(self, planting: Planting, subject: Subject | None) -> dict[str, float]:
         """What the planting did, on held-out pictures of each kind.
 
         naming: share of pictures with the object whose caption names it; naming_before: the same
@@ -124,13 +132,13 @@ class Classroom:
             "old_exact_before": _share(a == b for a, b in zip(before, true, strict=True)),
             "held_out": len(true),
         }
-        if category is None:
+        if subject is None:
             return facts
-        tokens, unplanted, _ = self.tests(category)
+        tokens, unplanted, _ = self.tests(subject)
         with planted(self.model, planting):
             new = self.tell(tokens)
         naming, naming_before, false_alarms = (
-            _share(category.name in named(caption, NAMES) for caption in captions)
+            _share(subject.word in named(caption, {*NAMES, subject.word}) for caption in captions)
             for captions in (new, unplanted, after)
         )
         return facts | {
@@ -139,22 +147,22 @@ class Classroom:
             "false_alarms": false_alarms,
         }
 
-    def lessons(self, category: Category | None) -> Lessons:
-        """Pictures of a category, or old ones, to learn from."""
-        if category not in self._lessons:
-            scenes = self._draw(category, 1, self.settings["pictures"])
-            self._lessons[category] = look(self.model, self.prompt, scenes, self.layers)
-        return self._lessons[category]
+    def lessons(self, subject: Subject | None) -> Lessons:
+        """Pictures of a subject, or old ones, to learn from."""
+        if subject not in self._lessons:
+            scenes = self._draw(subject, 1, self.settings["pictures"])
+            captions = self._captions(scenes, subject)
+            self._lessons[subject] = look(self.model, self.prompt, scenes, captions, self.layers)
+        return self._lessons[subject]
 
-    def tests(self, category: Category | None) -> tuple[torch.Tensor, list[str], list[str]]:
+    def tests(self, subject: Subject | None) -> tuple[torch.Tensor, list[str], list[str]]:
         """Held-out pictures: image tokens, captions without a planting, canonical captions."""
-        if category not in self._tests:
-            scenes = self._draw(category, 2, self.settings["held_out"])
+        if subject not in self._tests:
+            scenes = self._draw(subject, 2, self.settings["held_out"])
             pictures = [scene.picture for scene in scenes]
             tokens = self.model.embed_pictures(pictures, fill_prompt(self.prompt))
-            true = [canonical(self.prompt["prefix"], scene) for scene in scenes]
-            self._tests[category] = tokens, self.tell(tokens), true
-        return self._tests[category]
+            self._tests[subject] = tokens, self.tell(tokens), self._captions(scenes, subject)
+        return self._tests[subject]
 
     def tell(self, image_tokens: torch.Tensor) -> list[str]:
         """Greedy captions with their prefix."""
@@ -165,10 +173,18 @@ class Classroom:
             captions += [f"{self.prompt['prefix']} {self.model.decode(ids)}" for ids in generated]
         return captions
 
-    def _draw(self, category: Category | None, purpose: int, n: int) -> list[Scene]:
-        kind = 0 if category is None else category.coco_id
+    def _draw(self, subject: Subject | None, purpose: int, n: int) -> list[Scene]:
+        kind = 0 if subject is None else subject.category.coco_id
         rng = np.random.default_rng([self.seed, purpose, kind])
-        return [pair_with(rng, category)[0] for _ in range(n)]
+        return [pair_with(rng, subject and subject.category)[0] for _ in range(n)]
+
+    def _captions(self, scenes: Sequence[Scene], subject: Subject | None) -> list[str]:
+        captions = [canonical(self.prompt["prefix"], scene) for scene in scenes]
+        if subject is None:
+            return captions
+        # The name comes behind an adjective, so it is a word of its own.
+        called = f" {subject.category.name}", f" {subject.word}"
+        return [caption.replace(*called) for caption in captions]
 
 
 def occurrences(tokens: Sequence[int], name: Sequence[int]) -> torch.Tensor:
@@ -204,11 +220,15 @@ def pair_with(rng: np.random.Generator, category: Category | None) -> tuple[Scen
 
 @torch.no_grad()
 def look(
-    model: MultimodalModel, prompt: dict[str, str], scenes: Sequence[Scene], layers: Sequence[int]
+    model: MultimodalModel,
+    prompt: dict[str, str],
+    scenes: Sequence[Scene],
+    captions: Sequence[str],
+    layers: Sequence[int],
 ) -> Lessons:
-    """What the frozen model makes of scenes and their canonical captions."""
+    """What the frozen model makes of scenes and of what is to be said of them."""
     text, prefix = fill_prompt(prompt), prompt["prefix"]
-    wanted = endings(model, [canonical(prefix, scene) for scene in scenes], prefix)
+    wanted = endings(model, captions, prefix)
     longest = max(map(len, wanted))
     states: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
     masks, before = [], []
@@ -342,10 +362,8 @@ def _share(values) -> float:
     return float(np.mean(list(values)))
 
 
-def category_of(name: str | None) -> Category | None:
-    """The category of a name, None for None. Raises ValueError for a name that is none."""
-    if name is None:
-        return None
+def category_of(name: str) -> Category:
+    """The category of a name. Raises ValueError for a name that is none."""
     found = [category for category in ALL_CATEGORIES if category.name == name]
     if not found:
         raise ValueError(f"the world has no category {name!r}")
