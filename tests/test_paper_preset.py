@@ -43,7 +43,7 @@ def overlaid(folder, name, settings):
     """A preset with other settings, as a file."""
     path = folder / f"{name}.yaml"
     preset = PRESETS["paper"] | {"shards": settings["shards"]}
-    for paper in ("two_stage", "pan", "mmneuron"):
+    for paper in ("two_stage", "pan", "mmneuron", "schwettmann"):
         preset[paper] = preset[paper] | settings.get(paper, {})
     path.write_text(yaml.safe_dump(preset))
     return path.name
@@ -80,9 +80,9 @@ def test_the_plan_takes_seconds_and_grows_with_shards_alone(clone):
 
 def test_the_preset_is_those_of_the_papers_together():
     together = PRESETS["paper"]
-    for name, paper in (("two_stage", "two_stage"), ("pan", "pan"), ("mmneuron", "mmneuron")):
-        assert together[name] == PRESETS[f"{paper}_paper"][name]
-    assert together["metrics"] == PRESETS["pan_paper"]["metrics"]
+    for name in ("two_stage", "pan", "mmneuron", "schwettmann"):
+        assert together[name] == PRESETS[f"{name}_paper"][name]
+    assert together["metrics"] == PRESETS["schwettmann_paper"]["metrics"]
     for key in ("dtype", "batch_size", "noise_batch_size"):
         alone = [
             PRESETS[f"{paper}_paper"]["compute"].get(key) for paper in ("two_stage", "mmneuron")
