@@ -58,7 +58,7 @@ def drawn(named, seed):
             tensors[name] = torch.arange(shape[-1])[None]
             continue
         values = torch.randn(shape, generator=generator)
-        if re.search(r"norm|ffn_ln", name) and len(shape) == 1:
+        if re.search(r"norm|ffn_ln|\.ln_", name) and len(shape) == 1:
             values = name.endswith("weight") + 0.3 * values
         elif len(shape) == 2 and "embed" not in name:
             values = 1.2 * values / shape[1] ** 0.5

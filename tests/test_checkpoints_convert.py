@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from limber_by_hand import gptj_logits
 from minigpt4_by_hand import image_tokens as minigpt4_tokens
 from minigpt4_by_hand import llama_logits
 from mplug_owl2_by_hand import decoder_logits, vision_states
@@ -26,13 +27,17 @@ from published_checkpoints import (
     write_tokenizer,
 )
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import BeitForMaskedImageModeling
 
 from mmneurons.checkpoints import convert as core
+from mmneurons.checkpoints import limber as from_limber
 from mmneurons.checkpoints import llava as from_llava
 from mmneurons.checkpoints import minigpt4 as from_minigpt4
 from mmneurons.checkpoints import mplug_owl2 as from_owl
 from mmneurons.checkpoints.convert import ConversionError, convert
 from mmneurons.checkpoints.sources import sources
+from mmneurons.models.limber import Limber
 from mmneurons.models.llava import Llava
 from mmneurons.models.minigpt4 import MiniGPT4
 from mmneurons.models.minigpt4_modeling import EvaVisionConfig
@@ -158,6 +163,71 @@ OWL = LLAMA | {
 }
 
 
+GPTJ = {
+    "activation_function": "gelu_new",
+    "architectures": ["GPTJForCausalLM"],
+    "attn_pdrop": 0.0,
+    "bos_token_id": 50256,
+    "embd_pdrop": 0.0,
+    "eos_token_id": 50256,
+    "gradient_checkpointing": False,
+    "initializer_range": 0.02,
+    "layer_norm_epsilon": 1e-05,
+    "model_type": "gptj",
+    "n_embd": 4096,
+    "n_head": 16,
+    "n_inner": None,
+    "n_layer": 28,
+    "n_positions": 2048,
+    "resid_pdrop": 0.0,
+    "rotary": True,
+    "rotary_dim": 64,
+    "scale_attn_weights": True,
+    "summary_type": "cls_index",
+    "task_specific_params": {"text-generation": {"do_sample": True, "temperature": 1.0}},
+    "tie_word_embeddings": False,
+    "tokenizer_class": "GPT2Tokenizer",
+    "torch_dtype": "float16",
+    "use_cache": True,
+    "vocab_size": 50400,
+}
+BEIT = {
+    "architectures": ["BeitForMaskedImageModeling"],
+    "attention_probs_dropout_prob": 0.0,
+    "drop_path_rate": 0.1,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.0,
+    "hidden_size": 1024,
+    "image_size": 224,
+    "intermediate_size": 4096,
+    "layer_norm_eps": 1e-12,
+    "layer_scale_init_value": 1e-05,
+    "model_type": "beit",
+    "num_attention_heads": 16,
+    "num_channels": 3,
+    "num_hidden_layers": 24,
+    "patch_size": 16,
+    "torch_dtype": "float32",
+    "use_absolute_position_embeddings": False,
+    "use_mask_token": True,
+    "use_mean_pooling": True,
+    "use_relative_position_bias": False,
+    "use_shared_relative_position_bias": True,
+    "vocab_size": 8192,
+}
+BEIT_PICTURES = {
+    "crop_size": 224,
+    "do_center_crop": False,
+    "do_normalize": True,
+    "do_resize": True,
+    "feature_extractor_type": "BeitFeatureExtractor",
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+    "resample": 2,
+    "size": 224,
+}
+
+
 def write(folder, **files):
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
@@ -192,10 +262,22 @@ def full_owl(root):
     return {"checkpoint": checkpoint}
 
 
+def full_limber(root):
+    decoder, vision = write(root / "decoder", config=GPTJ), write(root / "vision", config=BEIT)
+    torch.save(without_content(layout("gpt-j-6b-float16")), decoder / "pytorch_model.bin")
+    torch.save(
+        without_content(layout("beit-large-patch16-224-pt22k")), vision / "pytorch_model.bin"
+    )
+    projection = write(root / "projection")
+    torch.save(without_content(layout("limber-beit-linear")), projection / "proj.ckpt")
+    return {"decoder": decoder, "vision": vision, "projection": projection}
+
+
 PLANS = {
     "minigpt4": (full_minigpt4, from_minigpt4.plan),
     "llava": (full_llava, lambda originals: from_llava.plan(originals, 32000)),
     "mplug_owl2": (full_owl, from_owl.plan),
+    "limber": (full_limber, lambda originals: from_limber.plan(originals, 50258)),
 }
 
 
@@ -235,6 +317,9 @@ def test_the_llavas_index_has_405_names():
         ("llava-llama-2-13b", "checkpoint", "llava-llama-2-13b"),
         ("llava-llama-2-13b", "vision", "clip-vit-large-patch14"),
         ("mplug-owl2-llama2-7b", "checkpoint", "mplug-owl2-llama2-7b"),
+        ("limber-beit-gptj", "decoder", "gpt-j-6b-float16"),
+        ("limber-beit-gptj", "vision", "beit-large-patch16-224-pt22k"),
+        ("limber-beit-gptj", "projection", "limber-beit-linear"),
     ],
 )
 def test_layouts_have_the_size_of_the_published_files(row, part, name):
@@ -484,6 +569,104 @@ def test_tokenizers_are_those_of_sentencepiece_and_need_none_afterwards(tmp_path
     assert ids == [sp.encode(text) for text in TEXTS]
     assert texts == list(TEXTS)
     assert (bos, pad) == (1, "<unk>")
+
+
+def write_byte_tokenizer(folder):
+    """GPT-2's two files; like there, the end token is the last word. Returns their tokenizer."""
+    whole = Tokenizer(models.BPE())
+    whole.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=290, initial_alphabet=alphabet, show_progress=False, special_tokens=[]
+    )
+    whole.train_from_iterator(["A picture of a red car on the beach."] * 9, trainer)
+    whole.model.save(str(folder))
+    vocabulary = json.loads((folder / "vocab.json").read_text())
+    vocabulary["<|endoftext|>"] = len(vocabulary)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    return whole
+
+
+def tiny_limber(root):
+    decoder, vision, projection = (
+        write(root / name) for name in ("decoder", "vision", "projection")
+    )
+    tokenizer = write_byte_tokenizer(decoder)
+    words = tokenizer.get_vocab_size() + 2  # the end, and the token that LiMBeR adds
+    sizes = {4096: 32, 16384: 40, 50400: words + 5, 2048: 8}
+    gptj = drawn(layout("gpt-j-6b-float16", sizes, {28: 3}), 6)
+    small = dict(n_embd=32, n_inner=40, n_layer=3, n_head=4, rotary_dim=4, n_positions=128)
+    small |= dict(vocab_size=words + 5, bos_token_id=words - 2, eos_token_id=words - 2)
+    write(decoder, config=GPTJ | small)
+    write_pickles(gptj, decoder, 2)
+    sizes = {1024: 16, 4096: 24, 16: 4, 732: 52, 197: 17, 8192: 9}
+    beit = drawn(layout("beit-large-patch16-224-pt22k", sizes, {24: 2}), 7)
+    table = "beit.encoder.relative_position_bias.relative_position_bias_table"
+    beit[table] = beit[table][:, :2].clone()
+    eye = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2)
+    eye |= dict(image_size=16, patch_size=4, vocab_size=9)
+    pictures = BEIT_PICTURES | {"crop_size": 16, "size": 16}
+    write(vision, config=BEIT | eye, preprocessor_config=pictures)
+    torch.save(beit, vision / "pytorch_model.bin")
+    proj = drawn(layout("limber-beit-linear", {1024: 16, 4096: 32}), 8)
+    torch.save(proj, projection / "proj.ckpt")
+    parts = {"decoder": decoder, "vision": vision, "projection": projection}
+    return parts, gptj, proj, tokenizer
+
+
+def test_limber_gives_the_logits_of_the_published_parts(pictures, tmp_path):
+    """BEiT by transformers' own reading of the old names, GPT-J by hand with the rows it keeps."""
+    originals, gptj, proj, own = tiny_limber(tmp_path)
+    convert("limber", originals, tmp_path / "made")
+    model = Limber.load(tmp_path / "made", "cpu", torch.float32)
+    model.check({"language": 3 * 40, "vision": 2 * 24})
+    beit, loading = BeitForMaskedImageModeling.from_pretrained(
+        originals["vision"], output_loading_info=True
+    )
+    assert not loading["missing_keys"]
+    pixels = model.preprocess(pictures[:1])
+    assert pixels.shape == (1, 3, 16, 16) and pixels.min() >= -1
+    with torch.no_grad():
+        states = beit.eval().beit(pixels).last_hidden_state[0, 1:].double()
+    image = states @ proj["weight"].double().T + proj["bias"].double()
+    words = own.get_vocab_size() + 2
+    w = {f"language.{name}": v.double() for name, v in gptj.items()}
+    for name in ("transformer.wte.weight", "lm_head.weight", "lm_head.bias"):
+        w[f"language.{name}"] = w[f"language.{name}"][:words]
+    prompt = "A picture of a red car"
+    ids = own.encode(prompt).ids
+    embeds = torch.cat([image, w["language.transformer.wte.weight"][ids]])
+    expected = gptj_logits(w, embeds, 4, 3, 4)
+    assert expected.shape == (16 + len(ids), words) and expected.std() > 0.3
+    close(logits_of(model, pictures, prompt), expected)
+    assert len(model.tokenizer) == words and model.tokenizer.eos_token_id == words - 2
+    assert model.tokenizer.convert_tokens_to_ids("<|image|>") == words - 1
+    assert model.tokenizer("<|endoftext|>").input_ids == [words - 2]
+    assert model.network.language.config.vocab_size == words
+
+
+def test_limber_needs_the_files_of_gpt_2s_tokenizer_and_a_beit_for_mean_pooling(tmp_path):
+    originals, *_ = tiny_limber(tmp_path)
+    write(originals["vision"], config=BEIT | {"use_mean_pooling": False})
+    with pytest.raises(ConversionError, match="use_mean_pooling is false"):
+        from_limber.plan(originals, 292)
+    (originals["decoder"] / "merges.txt").unlink()
+    with pytest.raises(ConversionError, match=r"lacks merges\.txt"):
+        from_limber.tokenizer_of(originals["decoder"])
+
+
+def test_gpt_j_needs_as_many_rows_as_are_used(tmp_path):
+    originals = full_limber(tmp_path)
+    core.check(from_limber.plan(originals, 50400))
+    with pytest.raises(ConversionError, match=r"wte\.weight \(50400, 4096\), not \(50401, 4096\)"):
+        core.check(from_limber.plan(originals, 50401))
+
+
+def test_limbers_projection_runs_nothing(tmp_path):
+    originals = full_limber(tmp_path)
+    torch.save({"weight": Harmful()}, originals["projection"] / "proj.ckpt")
+    with pytest.raises(pickle.UnpicklingError, match="weights_only|Weights only"):
+        core.check(from_limber.plan(originals, 50258))
 
 
 # ----------------------------------------------------------------------------------- wrong files

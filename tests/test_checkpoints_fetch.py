@@ -356,8 +356,8 @@ def test_a_row_that_says_too_little_is_an_error(row, message):
 
 
 def test_a_conversion_that_there_is_not_is_an_error():
-    row = {"convert": "limber", "originals": {"checkpoint": ROW}}
-    with pytest.raises(SourceError, match="no conversion limber; there are minigpt4, llava"):
+    row = {"convert": "blip", "originals": {"checkpoint": ROW}}
+    with pytest.raises(SourceError, match="no conversion blip; there are minigpt4, llava"):
         Source.from_row(row)
 
 
@@ -372,6 +372,10 @@ def test_rows_share_originals_and_must_agree():
         originals(clash)
 
 
+UNPINNED = {"microsoft/beit-large-patch16-224-pt22k"}
+"""Whose commit was not known; docs/models.md says so."""
+
+
 def test_every_real_model_has_a_source_that_is_pinned():
     for name in ("models", "encoders"):
         rows = yaml.safe_load((REPOSITORY / f"resources/{name}.yaml").read_text("utf-8"))
@@ -380,4 +384,5 @@ def test_every_real_model_has_a_source_that_is_pinned():
         assert found.keys() == real
         for source in found.values():
             for each in source.originals.values():
-                assert each.url or len(bytes.fromhex(each.revision)) == 20
+                known = each.url or each.repo in UNPINNED
+                assert known or len(bytes.fromhex(each.revision)) == 20

@@ -17,7 +17,9 @@ from mmneurons.models.base import ModelCheckError
 from mmneurons.models.captions import fill_prompt
 from mmneurons.models.limber import Limber
 from mmneurons.models.limber_modeling import LimberConfig, LimberForConditionalGeneration
+from mmneurons.models.registry import load_model, read_registry
 from mmneurons.probe.hooks import record
+from mmneurons.probe.lens import read_stream
 from mmneurons.world import grammar, train_limber
 from mmneurons.world.training import CLASSES, WorldPictures, draw_pictures
 
@@ -229,6 +231,16 @@ def test_the_released_models_numbers_of_neurons():
     assert network.language.lm_head.bias.shape == (50258,)
 
 
+def test_the_lens_ends_with_the_models_own_words(limber, pictures):
+    encoded = limber.encode(limber.embed_pictures(pictures[:2]), SHORT)
+    reading = read_stream(limber, encoded, [(1, -1)], 3)
+    assert len(reading.entropy) == 4  # the embeddings, and after each layer
+    chances = limber.logits(limber.final_states(encoded))[1, -1].softmax(dim=-1)
+    best = chances.topk(3)
+    torch.testing.assert_close(reading.probabilities[-1, 0], best.values)
+    assert torch.equal(reading.tokens[-1, 0], best.indices)
+
+
 # ------------------------------------------------------------------------------------- bad input
 
 
@@ -300,3 +312,15 @@ def test_the_tower_starts_as_clips_but_for_one_norm():
         got = model.network.patches(model.preprocess(squashed))
     assert expected.std() > 0.5
     torch.testing.assert_close(got, expected, atol=2e-3, rtol=2e-3)
+
+
+def test_the_shipped_model_is_what_the_registry_says(monkeypatch):
+    monkeypatch.chdir(RESOURCES.parent)
+    model = load_model(read_registry("resources/models.yaml")["limber-world"], "cpu", "float32")
+    assert model.grid() == (8, 8) and model.unembedding().shape == (1000, 96)
+    assert sum(site.n_units for site in model.sites("language")) >= 2048
+    picture = Image.new("RGB", (150, 120), (40, 120, 60))
+    for name in ("limber.picture", "limber.few-words"):
+        prompt = fill_prompt(PROMPTS[name])
+        encoded = model.encode(model.embed_pictures([picture]), prompt)
+        assert model.decode(model.generate(encoded, 4)[0]).startswith(" a")

@@ -71,7 +71,12 @@ def test_clip_tells_new_pictures_apart():
 
 @pytest.mark.parametrize(
     ("name", "prompt", "bar"),
-    [("llava-world", "llava.few-words", 0.9), ("mplug-owl2-world", "mplug_owl2.few-words", 0.92)],
+    [
+        ("llava-world", "llava.few-words", 0.9),
+        ("mplug-owl2-world", "mplug_owl2.few-words", 0.92),
+        ("limber-world", "limber.picture", 0.92),
+        ("limber-world", "limber.few-words", 0.92),
+    ],
 )
 def test_few_words_name_objects_of_new_pictures(name, prompt, bar, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
@@ -84,7 +89,12 @@ def test_few_words_name_objects_of_new_pictures(name, prompt, bar, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "recall"),
-    [("minigpt4-world", 0.95), ("llava-world", 0.93), ("mplug-owl2-world", 0.93)],
+    [
+        ("minigpt4-world", 0.95),
+        ("llava-world", 0.93),
+        ("mplug-owl2-world", 0.93),
+        ("limber-world", 0.95),
+    ],
 )
 def test_training_is_reported(name, recall):
     facts = json.loads((MODELS / name / "training.json").read_text())

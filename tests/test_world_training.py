@@ -13,12 +13,14 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, LlamaConfig, LlamaForCausalLM
 
 from mmneurons.models.captions import fill_prompt
+from mmneurons.models.limber import Limber
 from mmneurons.models.llava import Llava
 from mmneurons.models.minigpt4 import MiniGPT4
 from mmneurons.models.mplug_owl2 import MPlugOwl2
 from mmneurons.world import (
     grammar,
     train_clip,
+    train_limber,
     train_llava,
     train_minigpt4,
     train_mplug_owl2,
@@ -309,6 +311,66 @@ def test_patch_labels_are_on_the_objects():
         shown = {training.CLASSES[label].name for label in np.unique(categories[categories > 0])}
         assert shown and all(name in caption for name in shown)
         assert ((colours >= 0) <= (categories > 0)).all()
+
+
+# LiMBeR.
+
+
+def test_limber_learns_from_drawing_to_directory(tmp_path):
+    lessons = Lessons()
+    tower = CLIPModel.from_pretrained(REPOSITORY / "resources/models/clip-world").vision_model
+    config = short("limber-world") | {
+        "vision_training": FEW | {"crowding": 1},
+        "caption_training": [FEW | {"crowding": 0, "kept": 20}, FEW | {"crowding": 1, "kept": 64}],
+    }
+    named = [PROMPTS[name] for name in config["prompts"]]
+    prompts = [(fill_prompt(prompt), prompt["prefix"]) for prompt in named]
+    assert [prefix for _, prefix in prompts] == ["A picture of", "An image of"]
+    tokenizer = train_limber.byte_tokenizer(grammar.world_text(np.random.default_rng(0), 900), 500)
+    before = {name: weight.clone() for name, weight in tower.state_dict().items()}
+    model = train_limber.train(config, tower, tokenizer, prompts, 3, 1, lessons)
+    assert lessons == ["vision", "captions", "captions"]
+    assert all(torch.equal(weight, before[name]) for name, weight in tower.state_dict().items())
+    assert not any(weight.requires_grad for weight in model.network.parameters())
+    model.save(tmp_path)
+    again = Limber.load(tmp_path, "cpu", torch.float32)
+    again.check({"language": 2304, "vision": 1536})
+    picture = Image.new("RGB", (150, 120), (90, 160, 60))
+    found = [
+        m.final_states(m.encode(m.embed_pictures([picture]), prompts[0][0])) for m in (model, again)
+    ]
+    assert torch.equal(*found)
+    same = train_limber.train(config, tower, tokenizer, prompts, 3, 1, Lessons())
+    for one, other in zip(model.network.parameters(), same.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_limbers_lessons_teach(tmp_path):
+    """A few dozen steps on a few pictures bring the loss of both stages down."""
+    tower = CLIPModel.from_pretrained(REPOSITORY / "resources/models/clip-world").vision_model
+    config = short("limber-world") | {
+        "vision_training": {"crowding": 0, "steps": 12, "batch_size": 16, "lr": 1.0e-3},
+        "caption_training": [
+            {"crowding": 0, "kept": 32, "steps": 40, "batch_size": 16, "lr": 3.0e-3}
+        ],
+    }
+    losses = {"vision": [], "captions": []}
+
+    class Losses:
+        def __init__(self, steps, _total, name):
+            self.steps, self.name = steps, name
+
+        def __iter__(self):
+            return iter(self.steps)
+
+        def set_postfix(self, loss, **_):
+            losses[self.name].append(float(loss))
+
+    tokenizer = train_limber.byte_tokenizer(grammar.world_text(np.random.default_rng(0), 900), 500)
+    prompts = [("A picture of", "A picture of"), ("Say it. An image of", "An image of")]
+    train_limber.train(config, tower, tokenizer, prompts, 3, 1, Losses)
+    for name, few in (("vision", 3), ("captions", 8)):
+        assert np.mean(losses[name][-few:]) < 0.75 * np.mean(losses[name][:few]), losses[name]
 
 
 # Drawing.

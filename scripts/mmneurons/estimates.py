@@ -21,7 +21,7 @@ STEP = 0.03
 WEIGHT = {"float32": 4, "float16": 2, "bfloat16": 2}
 IMAGE_TOKENS = {
     **{"minigpt4": 64, "llava": 256, "llava_next": 2340, "instructblip": 32},
-    **{"mplug_owl2": 65, "qwen2_5_vl": 391},
+    **{"mplug_owl2": 65, "qwen2_5_vl": 391, "limber": 196},
 }
 """A picture's, of LLaVA-NeXT and Qwen2.5-VL one of 640 x 480 pixels."""
 TEXT_TOKENS = 80

@@ -36,12 +36,25 @@ class Piece:
     """Files with weights.
 
     rename: from the name in the files to that in the network; None leaves a tensor out, which
-    is for what the network has no use for and is known by name. inside: see `tensors_of`.
+    is for what the network has no use for and is known by name. inside: see `tensors_of`. rows: how
+    many of the first rows of a tensor are used, by its name in the files, where not all of them
+    are. There have to be as many.
     """
 
     files: Sequence[Path]
     rename: Callable[[str], str | None]
     inside: str | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
+
+    def used(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """What of a tensor is used."""
+        return tensor[: self.rows[name]] if name in self.rows else tensor
+
+    def used_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Its shape."""
+        if name not in self.rows:
+            return shape
+        return (min(shape[0], self.rows[name]), *shape[1:])
 
 
 @dataclass(frozen=True)
@@ -109,7 +122,7 @@ def write_weights(plan: Plan, folder: Path, largest_shard: int = LARGEST_SHARD) 
         with tensors_of(path, piece.inside) as tensors:
             for original in tensors:
                 if (name := piece.rename(original)) is not None:
-                    writer.add(name, tensors[original])
+                    writer.add(name, piece.used(original, tensors[original]))
             writer.flush()
     writer.close()
 
@@ -147,7 +160,7 @@ def _renamed(plan: Plan) -> Iterator[tuple[str, tuple[int, ...]]]:
             with tensors_of(path, piece.inside) as tensors:
                 for original in tensors:
                     if (name := piece.rename(original)) is not None:
-                        yield name, shape_of(tensors, original)
+                        yield name, piece.used_shape(original, shape_of(tensors, original))
 
 
 def weight_files(folder: Path) -> list[Path]:

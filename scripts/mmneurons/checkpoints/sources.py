@@ -19,6 +19,7 @@ CONVERSIONS = {
     "minigpt4": "mmneurons.checkpoints.minigpt4",
     "llava": "mmneurons.checkpoints.llava",
     "mplug_owl2": "mmneurons.checkpoints.mplug_owl2",
+    "limber": "mmneurons.checkpoints.limber",
     "transformers": "mmneurons.checkpoints.published",
 }
 """Modules with `convert(originals, folder)`; originals: the part that each plays and its folder."""

@@ -203,7 +203,9 @@ def in_a_row(pictures: WorldPictures) -> torch.Tensor:
 def train_vision(
     model: Limber, pictures: WorldPictures, settings: dict, progress: Progress
 ) -> None:
-    """Teach the tower in place; settings: steps, batch_size, lr."""
+    """Teach the tower in place; settings: crowding, steps, batch_size, lr."""
+    settings = dict(settings)
+    often = crowded(pictures, settings.pop("crowding"))
     network = model.network
     hidden = network.config.vision_config.hidden_size
     reader, place = PatchReader(hidden), nn.Linear(hidden, ROW)
@@ -213,16 +215,17 @@ def train_vision(
     )
     places = in_a_row(pictures)
 
-    def loss(rows: torch.Tensor, _generator: torch.Generator) -> torch.Tensor:
+    def loss(drawn: torch.Tensor, _generator: torch.Generator) -> torch.Tensor:
+        rows = often[drawn]
         patches = network.patches(normalised(pictures.pixels[rows.numpy()]))
         named = reader.loss(patches, categories[rows], colours[rows], backgrounds[rows])
         ordered = F.cross_entropy(
             place(patches).flatten(0, 1), places[rows].flatten(), ignore_index=-1
         )
-        return named + 0.3 * ordered
+        return named + ordered
 
     parameters = [*network.vision.parameters(), *reader.parameters(), *place.parameters()]
-    descend(loss, parameters, len(pictures.pixels), progress, "vision", **settings)
+    descend(loss, parameters, len(often), progress, "vision", **settings)
 
 
 def normalised(pixels: np.ndarray) -> torch.Tensor:
