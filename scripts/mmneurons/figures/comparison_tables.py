@@ -9,7 +9,7 @@ import pandas as pd
 from mmneurons.figures.comparison import MEASURE_NAMES
 from mmneurons.figures.inputs import models_of
 from mmneurons.figures.shown import Source, short_names
-from mmneurons.figures.tables import DASH, escaped, interval, left_out_page, page
+from mmneurons.figures.tables import DASH, escaped, interval, least_to_most, left_out_page, page
 from mmneurons.metrics.comparison import ALL_MODELS
 
 
@@ -32,12 +32,14 @@ def measures_page(
         rows = []
         for method in methods:
             cells = {"method": escaped(methods[method])}
-            concepts = 0
+            concepts = []
             for measure in dict.fromkeys(data["measure"]):
                 row = own.loc[(method, measure)]
                 cells[MEASURE_NAMES[measure]] = interval(row["value"], row["low"], row["high"])
-                concepts = max(concepts, int(row["n_groups"]))
-            rows.append(cells | {"concepts": str(concepts)})
+                if row["n_groups"]:
+                    concepts.append(int(row["n_groups"]))
+            n_concepts = least_to_most(pd.Series(concepts or [0]))
+            rows.append(cells | {"concepts": n_concepts})
         heading = "Mean over models" if model == ALL_MODELS else escaped(names[model])
         blocks[heading] = pd.DataFrame(rows)
     caption = (
