@@ -376,7 +376,8 @@ def _share(value: float) -> str:
 
 
 def _sorted(table: pd.DataFrame, *keys: str) -> pd.DataFrame:
-    """By model, then `keys` or the place, then the methods' order; `model` stays categorical."""
+    """By model, then the place and `keys`, then the methods' order; `model` is the first column."""
+    table = table[["model", *(name for name in table if name != "model")]]
     methods = list(METHODS)
     columns = ["model", *(("place",) if "place" in table else ()), *keys, "method", "site"]
 
