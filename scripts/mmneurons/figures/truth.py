@@ -260,7 +260,8 @@ def measures_page(data: pd.DataFrame, source: Source, title: str) -> str:
 def plantings_data(plantings: pd.DataFrame, **_counted: pd.DataFrame) -> pd.DataFrame:
     """The plantings and what they did to the model."""
     order = {place: number for number, place in enumerate(PLACES)}
-    return plantings.sort_values(
+    table = plantings[["model", *(name for name in plantings if name != "model")]]
+    return table.sort_values(
         ["model", "place", "object", "planting"],
         key=lambda column: column.map(order) if column.name == "place" else column,
         kind="stable",
@@ -376,7 +377,8 @@ def _share(value: float) -> str:
 
 
 def _sorted(table: pd.DataFrame, *keys: str) -> pd.DataFrame:
-    """By model, then `keys` or the place, then the methods' order; `model` stays categorical."""
+    """By model, then the place and `keys`, then the methods' order; `model` is the first column."""
+    table = table[["model", *(name for name in table if name != "model")]]
     methods = list(METHODS)
     columns = ["model", *(("place",) if "place" in table else ()), *keys, "method", "site"]
 
