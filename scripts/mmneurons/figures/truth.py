@@ -260,7 +260,8 @@ def measures_page(data: pd.DataFrame, source: Source, title: str) -> str:
 def plantings_data(plantings: pd.DataFrame, **_counted: pd.DataFrame) -> pd.DataFrame:
     """The plantings and what they did to the model."""
     order = {place: number for number, place in enumerate(PLACES)}
-    return plantings.sort_values(
+    table = plantings[["model", *(name for name in plantings if name != "model")]]
+    return table.sort_values(
         ["model", "place", "object", "planting"],
         key=lambda column: column.map(order) if column.name == "place" else column,
         kind="stable",
