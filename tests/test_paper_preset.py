@@ -71,8 +71,9 @@ def test_the_plan_takes_seconds_and_grows_with_shards_alone(clone):
     assert {"caption_pictures", "record_two_stage", "record_concepts", "record_domains"} <= sharded
     assert all(many[name] == 8 * one[name] for name in sharded)
     assert sum(many.values()) < 400
-    # COCO twice (of its validation pictures captions too), SBU, and two splits each of VQAv2 (questions and answers), PMC-VQA, LingoQA (of its
-    # training part two tables), DocVQA and RSVQA (questions and answers).
+    # COCO twice (of its validation pictures captions too), SBU, and two splits each of VQAv2
+    # (questions and answers), PMC-VQA, LingoQA (of its training part two tables), DocVQA and RSVQA
+    # (questions and answers).
     assert many["download_dataset_file"] == 1 + 2 + 1 + 4 + 2 + 3 + 2 + 4
     # Every checkpoint, and what it is made of, once; the larger LLaVA-NeXT is for `all`.
     assert (many["convert_checkpoint"], many["fetch_original"]) == (7, 12)
