@@ -91,6 +91,19 @@ class Cluster:
             log.seek(0)
             assert done.returncode == 0, log.read()[-3000:]
 
+    def wait_for_saved_state(self):
+        """Wait until the controller has just written down what it knows, or has nothing new.
+
+        It does so every few seconds. Killed in between it forgets jobs, gives their numbers to
+        others and closes the node, which only an administrator can repair.
+        """
+        state = self.folder / "state/job_state"
+        before, now, end = state.stat().st_mtime_ns, None, time.monotonic() + 12
+        while now in (None, before) and time.monotonic() < end:
+            time.sleep(0.02)
+            with suppress(FileNotFoundError):  # while it is replaced
+                now = state.stat().st_mtime_ns
+
     def process(self, program):
         """The living process of one of Slurm's programs."""
         with suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
@@ -263,6 +276,7 @@ class Killer:
     def controller(self):
         """Kill slurmctld and start it again some seconds later."""
         old = self.cluster.process("slurmctld")
+        self.cluster.wait_for_saved_state()
         old.kill()
         time.sleep(self.random.uniform(1, 5))
         self.cluster.up()
