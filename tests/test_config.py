@@ -190,7 +190,6 @@ def test_names_and_numbers_that_a_run_cannot_have():
         "metrics": {"encoder": "roberta-largo"},
     }
     assert problems_of_a_run(wrong) == [
-        "  comparison.pictures: two_stage.candidates_per_object 4 cannot become the 8 of an object",
         '  metrics.encoder: there is no "roberta-largo"; did you mean "roberta-large"?',
         "  two_stage.candidates_per_object: 4 pictures cannot become the 5 of pictures_per_object"
         " and calibration_pictures",
@@ -198,6 +197,21 @@ def test_names_and_numbers_that_a_run_cannot_have():
         '  two_stage.objects: there is no "bananna"; did you mean "banana"?',
         "  two_stage.thresholds.table: resources/thresholds/two_stage_world.csv has no row for"
         " bananna",
+    ]
+
+
+def test_names_that_a_comparison_cannot_have():
+    wrong = {
+        "comparison": {
+            "models": ["llava-wrold", "llava-world"],
+            "methods": ["atribution", "random"],
+            "prompts": {"llava-world": "question"},
+        }
+    }
+    assert problems_of_a_run(wrong) == [
+        '  comparison.methods: there is no "atribution"; did you mean "attribution"?',
+        '  comparison.models: there is no "llava-wrold"; did you mean "llava-world"?',
+        "  comparison.prompt: there is no prompt llava.question, which llava-world needs",
     ]
 
 

@@ -81,7 +81,7 @@ def check_config(config: Mapping, root: Path) -> None:
         *_mmneuron(config["mmneuron"], registries),
         *_schwettmann(config["schwettmann"], registries),
         *_truth(config["truth"], read_yaml(resources / "world.yaml")["plantings"]["models"]),
-        *_comparison(config, registries),
+        *_comparison(config["comparison"], registries),
         *_missing_folders(config),
     ]
     if problems:
@@ -215,12 +215,10 @@ def _mmneuron(mmneuron: Mapping, registries: Mapping[str, Mapping]) -> Iterator[
         yield from _wrong_choice(case["domain"], domains, f"{key}.domain")
 
 
-def _comparison(config: Mapping, registries: Mapping[str, Mapping]) -> Iterator[str]:
-    """Names that are unknown, and too few pictures; what a model lacks prunes it later."""
-    comparison, two_stage = config["comparison"], config["two_stage"]
+def _comparison(comparison: Mapping, registries: Mapping[str, Mapping]) -> Iterator[str]:
+    """Names that are unknown; what a model cannot carry is left out later, with the reason."""
     for name in comparison["methods"]:
-        methods = registries["methods"]["methods"]
-        yield from _wrong_choice(name, methods, "comparison.methods")
+        yield from _wrong_choice(name, registries["methods"]["methods"], "comparison.methods")
     for name in comparison["prompts"]:
         yield from _wrong_choice(name, registries["models"], "comparison.prompts")
     for name in comparison["models"]:
@@ -231,12 +229,6 @@ def _comparison(config: Mapping, registries: Mapping[str, Mapping]) -> Iterator[
         prompt = f"{row['family']}.{comparison['prompts'].get(name, comparison['prompt'])}"
         if prompt not in registries["prompts"]:
             yield f"comparison.prompt: there is no prompt {prompt}, which {name} needs"
-    tried, needed = two_stage["candidates_per_object"], sum(comparison["pictures"].values())
-    if tried < needed:
-        yield (
-            f"comparison.pictures: two_stage.candidates_per_object {tried} cannot become the "
-            f"{needed} of an object"
-        )
 
 
 def _truth(truth: Mapping, planted: Mapping[str, Mapping]) -> Iterator[str]:
