@@ -202,7 +202,7 @@ rule draw_comparison_figure:
         title=comparison_title,
         methods=COMPARED_METHODS,
         models=COMPARED_LABELS,
-        dataset_label=DATASETS[COMPARISON["dataset"]]["label"],
+        dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
         dpi=lookup(within=config, dpath="figures/dpi"),
     message:
         "Drawing comparison {wildcards.item}"
@@ -237,7 +237,7 @@ rule draw_comparison_table:
         caption=comparison_caption,
         methods=COMPARED_METHODS,
         models=COMPARED_LABELS,
-        dataset_label=DATASETS[COMPARISON["dataset"]]["label"],
+        dataset_label=DATASETS[TWO_STAGE["dataset"]]["label"],
     message:
         "Setting comparison {wildcards.item}"
     script:

@@ -19,10 +19,10 @@ COMPARED_LABELS = [MODELS[model]["label"] for model in COMPARISON["models"]]
 
 def of_compared(path):
     """A file of every model; `path` is below {dataset}/{model}."""
-    return [f"<results>/{COMPARISON['dataset']}/{model}/{path}" for model in COMPARISON["models"]]
+    return [f"<results>/{TWO_STAGE['dataset']}/{model}/{path}" for model in COMPARISON["models"]]
 
 
-SUMMARY = {"summary": f"<results>/{COMPARISON['dataset']}/comparison/summary.csv"}
+SUMMARY = {"summary": f"<results>/{TWO_STAGE['dataset']}/comparison/summary.csv"}
 MAIN_MEASURES = [
     "noise.score",
     "ablation.score",

@@ -332,3 +332,18 @@ def test_lama_needs_its_weights(tmp_path):
     assert problems_of_a_run(lama(str(weights))) == [f"{key}: there is no file {weights}"]
     weights.touch()
     check_config(merge(CONFIG, lama(str(weights))), REPOSITORY)
+
+
+def test_names_that_a_comparison_cannot_have():
+    wrong = {
+        "comparison": {
+            "models": ["llava-wrold", "llava-world"],
+            "methods": ["atribution", "random"],
+            "prompts": {"llava-world": "question"},
+        }
+    }
+    assert problems_of_a_run(wrong) == [
+        '  comparison.methods: there is no "atribution"; did you mean "attribution"?',
+        '  comparison.models: there is no "llava-wrold"; did you mean "llava-world"?',
+        "  comparison.prompt: there is no prompt llava.question, which llava-world needs",
+    ]

@@ -79,7 +79,7 @@ def check_config(config: Mapping, root: Path) -> None:
         *_threshold_rows(config["two_stage"]),
         *_pan(config["pan"], registries),
         *_mmneuron(config["mmneuron"], registries),
-        *_comparison(config, registries, root),
+        *_comparison(config["comparison"], registries),
         *_missing_folders(config),
     ]
     if problems:
@@ -212,23 +212,10 @@ def _mmneuron(mmneuron: Mapping, registries: Mapping[str, Mapping]) -> Iterator[
         yield from _wrong_choice(case["domain"], domains, f"{key}.domain")
 
 
-def _comparison(config: Mapping, registries: Mapping[str, Mapping], root: Path) -> Iterator[str]:
-    """Names that are unknown, and data that have no objects; what a model lacks prunes it later."""
-    comparison, two_stage = config["comparison"], config["two_stage"]
-    dataset = comparison["dataset"]
-    if dataset != two_stage["dataset"]:
-        yield from (
-            problem.replace("two_stage.dataset", "comparison.dataset").replace(
-                "two_stage.objects", "two_stage.objects, on comparison.dataset"
-            )
-            for problem in _unknown_objects(
-                {"two_stage": {**two_stage, "dataset": dataset}}, registries["datasets"], root
-            )
-        )
-    yield from _wrong_choice(dataset, registries["datasets"], "comparison.dataset")
+def _comparison(comparison: Mapping, registries: Mapping[str, Mapping]) -> Iterator[str]:
+    """Names that are unknown; what a model cannot carry is left out later, with the reason."""
     for name in comparison["methods"]:
-        methods = registries["methods"]["methods"]
-        yield from _wrong_choice(name, methods, "comparison.methods")
+        yield from _wrong_choice(name, registries["methods"]["methods"], "comparison.methods")
     for name in comparison["prompts"]:
         yield from _wrong_choice(name, registries["models"], "comparison.prompts")
     for name in comparison["models"]:
@@ -239,12 +226,6 @@ def _comparison(config: Mapping, registries: Mapping[str, Mapping], root: Path) 
         prompt = f"{row['family']}.{comparison['prompts'].get(name, comparison['prompt'])}"
         if prompt not in registries["prompts"]:
             yield f"comparison.prompt: there is no prompt {prompt}, which {name} needs"
-    tried, needed = two_stage["candidates_per_object"], sum(comparison["pictures"].values())
-    if tried < needed:
-        yield (
-            f"comparison.pictures: two_stage.candidates_per_object {tried} cannot become the "
-            f"{needed} of an object"
-        )
 
 
 def _missing_folders(config: Mapping) -> Iterator[str]:
