@@ -58,6 +58,23 @@ def test_captions_under_noise_by_hand():
     assert (work.prompt, work.generated, work.batch) == (64 + 80, 32, 2)
 
 
+def test_captions_while_units_are_ablated_by_hand():
+    """1,000 pictures; 8 numbers of the best, the interpretable and 3 random selections of units."""
+    (work,) = [w for w in work_of(PAPER, MODELS) if w.rule == "ablate_units"]
+    assert work.sequences == 1000 * 8 * (1 + 1 + 3)
+    assert (work.model, work.prompt, work.generated) == ("limber-beit-gptj", 196 + 80, 32)
+
+
+def test_captions_of_the_comparison_by_hand():
+    """30 objects, 4 + 4 pictures; 5 methods and 2 random draws; 3 levels of 1 draw, or zero."""
+    works = [w for w in work_of(PAPER, MODELS) if w.rule == "intervene_comparison"]
+    of = {work.model: work.sequences for work in works}
+    edits = 30 * 4 * (5 + 2)
+    assert of["minigpt4-llama2-7b"] == 30 * (4 + 4) * (5 + 2) * (3 * 1 + 1) + edits
+    # Without levels of noise in its row a model's neurons are only set to zero.
+    assert of["llava-llama-2-13b"] == 30 * (4 + 4) * (5 + 2) + edits
+
+
 @pytest.mark.parametrize("family", ADAPTERS)
 def test_every_family_has_its_image_tokens(family):
     assert estimates.IMAGE_TOKENS[family] > 0
@@ -125,6 +142,7 @@ def test_pictures_on_the_disk_by_hand():
     }
     assert taken == {
         "coco-2017": 0.4,  # 30 objects of 60 pictures
+        "coco-2017-val": 0.4,  # 1,000 and 12 times 100
         "sbu": 0.2,
         **dict.fromkeys(("vqav2", "pmc-vqa", "doc-vqa"), 4.4),  # 22,000 of 0.2 MB
         "lingo-qa": 65.6 + 22,  # five frames of each

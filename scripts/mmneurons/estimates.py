@@ -83,6 +83,8 @@ def work_of(config: Mapping, models: Mapping[str, Mapping]) -> Iterator[Work]:
         _two_stage(config["two_stage"], compute, models, prompt),
         _pan(config["pan"], compute, models, prompt),
         _mmneuron(config["mmneuron"], compute, prompt),
+        _schwettmann(config["schwettmann"], compute, models, prompt),
+        _comparison(config["comparison"], config["two_stage"], compute, models, prompt),
     ):
         yield from (work for work in found if "parameters" in models[work.model])
 
@@ -152,6 +154,46 @@ def _mmneuron(mmneuron, compute, prompt) -> Iterator[Work]:
         yield Work("intervene", "reply_to_questions", model, replies, read, new, **held)
 
 
+def _schwettmann(schwettmann, compute, models, prompt) -> Iterator[Work]:
+    model = schwettmann["model"]
+    read, new = prompt(model), schwettmann["max_new_tokens"]
+    pictures, batch = _described(schwettmann), compute["batch_size"]
+    rule = "record_attribution"
+    yield Work("record", rule, model, pictures, read, new, batch=batch)
+    yield Work("record", rule, model, pictures, read + new, backward=True)
+    ablation = schwettmann["ablation"]
+    # The best units, the interpretable ones and every random selection, at every number of units.
+    each = len(models[model].get("ablation", ())) * (2 + ablation["control_seeds"])
+    captions = ablation["pictures"] * each
+    batch = compute["noise_batch_size"]
+    yield Work("intervene", "ablate_units", model, captions, read, new, batch=batch)
+
+
+def _described(schwettmann) -> int:
+    """Pictures that are captioned: random ones, and those of single objects."""
+    alone = schwettmann["single_objects"]
+    return schwettmann["pictures"] + alone["categories"] * alone["pictures"]
+
+
+def _comparison(comparison, two_stage, compute, models, prompt) -> Iterator[Work]:
+    objects, asked = len(two_stage["objects"]), comparison["pictures"]
+    for model in comparison["models"]:
+        read, new = prompt(model), comparison["max_new_tokens"]
+        candidates = objects * two_stage["candidates_per_object"] * 2
+        batch, rule = compute["batch_size"], "record_comparison"
+        yield Work("record", rule, model, candidates, read, new, batch=batch)
+        # With the object and without it, and once more with shuffled image tokens.
+        recorded = objects * asked["identify"] * 3
+        yield Work("record", rule, model, recorded, read + new, backward=True)
+        selections = len(comparison["methods"]) - 1 + comparison["control_seeds"]
+        levels = len(models[model].get("noise", {}).get("levels", ()))
+        conditions = levels * comparison["noise_draws"] + 1
+        shown = objects * (asked["test"] + comparison["other_pictures"])
+        captions = shown * selections * conditions + objects * asked["test"] * selections
+        batch, rule = compute["noise_batch_size"], "intervene_comparison"
+        yield Work("intervene", rule, model, captions, read, new, batch=batch)
+
+
 def table(config: Mapping, models: Mapping, encoders: Mapping, datasets: Mapping) -> str:
     """The estimates as a table in Markdown, a row a stage and model, and a sum.
 
@@ -164,8 +206,8 @@ def table(config: Mapping, models: Mapping, encoders: Mapping, datasets: Mapping
     work = list(work_of(config, models))
     named = dict.fromkeys(each.model for each in work)
     disk = 0.0
-    encoder = config["metrics"]["encoder"]
-    sources = [(name, models[name]) for name in named] + [(encoder, encoders[encoder])]
+    used = [config["metrics"]["encoder"], config["metrics"]["clip"]]
+    sources = [(name, models[name]) for name in named] + [(name, encoders[name]) for name in used]
     for name, row in sources:
         if "source" not in row:
             continue
@@ -212,6 +254,8 @@ def _samples(config: Mapping, named: Container[str]) -> dict[str, int]:
         asked = mmneuron["questions"]
         for name in filter(None, mmneuron["domains"].values()):
             found[name] += asked["identify"] + asked["evaluate"]
+    if config["schwettmann"]["model"] in named:
+        found[config["schwettmann"]["dataset"]] += _described(config["schwettmann"])
     return dict(found)
 
 
