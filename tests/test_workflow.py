@@ -356,7 +356,7 @@ def test_report_holds_every_figure_with_its_caption(finished):
         assert "of the embedded world" in caption and "left out" in caption, path.name
         assert "{{" not in caption
     assert len(drawn) >= 51
-    assert len([name for name in variable("categories") if "et al." in name or "Sato" in name]) == 3
+    assert len([name for name in variable("categories") if "et al." in name or "Sato" in name]) == 4
 
 
 def test_facts_name_model_and_site(finished):
