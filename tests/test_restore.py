@@ -93,7 +93,7 @@ def test_every_figure_and_table_is_served(finished, manifest):
     served = {path: digest for path, digest in there.items() if path in manifest["figures"]}
     assert manifest["figures"] == served
     papers = {path.split("/")[3] for path in served}
-    assert papers == {"two_stage", "pan", "mmneuron", "schwettmann"}
+    assert papers == {"two_stage", "pan", "mmneuron", "schwettmann", "comparison", "truth"}
     missing = {path for path in there if path.split("/")[3] in papers} - served.keys()
     assert not missing
 
