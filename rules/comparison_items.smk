@@ -1,11 +1,7 @@
 """Every figure and table of the comparison: what it reads, and what it shows of that; no rule.
 
-In: names of common.smk. Out: COMPARISON_ITEMS and the functions that rules/comparison.smk asks.
+In: names of common.smk, functions of items.smk. Out: COMPARISON_ITEMS and the functions that rules/comparison.smk asks.
 """
-
-
-include: "items.smk"
-
 
 COMPARISON_CATEGORY = "Every method on every model"
 COMPARISON, METHODS = config["comparison"], registry("methods")

@@ -61,7 +61,6 @@ rule evaluate_receptive_fields:
         "../envs/data.yaml"
     params:
         code=code("evaluate_receptive_fields.py"),
-        dataset=dataset_row,
         percentile=lookup(within=config, dpath="schwettmann/percentile"),
     message:
         "Comparing receptive fields of {wildcards.model} with objects"

@@ -60,14 +60,9 @@ def mmneuron_pictures():
         yield pictures_of(dataset, shown, tables, folders)
 
 
-def comparison_pictures():
-    """Its figures show none."""
+def no_pictures():
+    """Of what shows numbers only."""
     return []
-
-
-def truth_pictures():
-    """None: the benchmark's figures show numbers only."""
-    return ()
 
 
 def schwettmann_pictures():
@@ -80,8 +75,8 @@ SHARED_PICTURES = {
     "pan": pan_pictures,
     "mmneuron": mmneuron_pictures,
     "schwettmann": schwettmann_pictures,
-    "truth": truth_pictures,
-    "comparison": comparison_pictures,
+    "truth": no_pictures,
+    "comparison": no_pictures,
 }
 
 

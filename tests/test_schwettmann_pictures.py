@@ -12,8 +12,8 @@ from mmneurons.datasets.coco_captions import (
     PARTS,
     SingleObjects,
     described_pictures,
-    object_mask,
 )
+from mmneurons.datasets.object_masks import ObjectMasks
 from mmneurons.world.coco import write_coco
 
 SPLIT = "val2017"
@@ -100,7 +100,7 @@ def test_the_mask_is_that_of_the_polygons(root):
     name, _ = next(iter(alone(root).items()))
     coco = read_annotations(root / f"annotations/instances_{SPLIT}.json")
     (annotation,) = coco.imgToAnns[int(name)]
-    mask = object_mask(root, SPLIT, name)
+    mask = ObjectMasks(root / f"annotations/instances_{SPLIT}.json").mask(int(name))
     assert mask.sum() == pytest.approx(annotation["area"], rel=0.1)
     x, y, width, height = annotation["bbox"]
     rows, columns = np.nonzero(mask)

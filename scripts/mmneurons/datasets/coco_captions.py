@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import pandas as pd
 
 from mmneurons.artifacts.schwettmann import PICTURE_COLUMNS
@@ -95,16 +94,6 @@ def described_pictures(
         for name in dict.fromkeys([*sampled, *of_category])
     ]
     return typed_table(rows, PICTURE_COLUMNS), typed_table(search.exclusions, EXCLUSION_COLUMNS)
-
-
-def object_mask(root: str | Path, split: str, picture_id: str) -> np.ndarray:
-    """Pixels of all annotated objects of a picture: `height x width`, by pycocotools."""
-    coco = read_annotations(Path(root) / instances_file(split))
-    image = coco.imgs[int(picture_id)]
-    mask = np.zeros((image["height"], image["width"]), dtype=bool)
-    for annotation in coco.imgToAnns[int(picture_id)]:
-        mask |= coco.annToMask(annotation).astype(bool)
-    return mask
 
 
 def _captions(path: Path) -> dict[int, list[str]]:

@@ -23,9 +23,9 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from mmneurons.metrics.intervals import mean_intervals
+from mmneurons.metrics.localisation import iou, receptive_field
 from mmneurons.metrics.naming import mark_hits, named
 from mmneurons.metrics.rank_overlap import overlap, rank_biased_overlap
 
@@ -188,11 +188,8 @@ def field_iou(
     map is the same everywhere.
     """
     left, top, right, bottom = box
-    picture = Image.fromarray(np.asarray(values, dtype=np.float32))
-    scaled = np.asarray(picture.resize((right - left, bottom - top), Image.Resampling.BILINEAR))
-    field, seen = scaled > np.percentile(scaled, percentile), mask[top:bottom, left:right]
-    union = np.count_nonzero(field | seen)
-    return np.count_nonzero(field & seen) / union if union else 0.0
+    seen = mask[top:bottom, left:right]
+    return iou(receptive_field(values, seen.shape, percentile), seen)
 
 
 def field_table(
