@@ -3,10 +3,12 @@
 
 PYTHON ?= python3
 CORES ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ "$$n" -lt 8 ] && echo "$$n" || echo 8)
+# Jobs with a model that run at the same time: one a GPU; without a GPU as many as there are cores.
+GPUS ?= $(shell n=$$(nvidia-smi --list-gpus 2>/dev/null | grep -c UUID); [ "$$n" -gt 0 ] && echo "$$n" || echo $(CORES))
 
 INSTALLED := .venv/.installed
 # An option has to stand between `--quiet` and a target: `--quiet` would take the target for one of its words.
-SNAKEMAKE := .venv/bin/python -m snakemake --cores $(CORES) --quiet host reason --show-failed-logs
+SNAKEMAKE := .venv/bin/python -m snakemake --cores $(CORES) --resources gpu=$(GPUS) --quiet host reason --show-failed-logs
 
 export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
 export MPLCONFIGDIR := $(CURDIR)/.venv/cache/matplotlib

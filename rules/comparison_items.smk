@@ -1,6 +1,6 @@
 """Every figure and table of the comparison: what it reads, and what it shows of that; no rule.
 
-In: names of common.smk, functions of items.smk. Out: COMPARISON_ITEMS and the functions that rules/comparison.smk asks.
+In: names of common.smk, functions of items.smk. Out: COMPARISON_ITEMS and the functions that the rules ask.
 """
 
 COMPARISON_CATEGORY = "Every method on every model"

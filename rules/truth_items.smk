@@ -1,7 +1,7 @@
 """The truth benchmark: which plantings are asked for, and what its figures and tables read; no rule.
 
 In: names of common.smk, functions of items.smk, resources/world.yaml. Out: names that
-rules/truth.smk asks for.
+the rules ask for.
 """
 
 TRUTH = config["truth"]

@@ -141,7 +141,9 @@ class Run:
 
     def _command(self, *options):
         words = [sys.executable, "-m", "snakemake", "--cores", "8", "--profile", "slurm"]
-        return [*words, *options, *self.arguments]
+        # Jobs take seconds here: the profile's pauses between two looks would be most of the time.
+        looks = ["--slurm-init-seconds-before-status-checks", "3"]
+        return [*words, *looks, *options, *self.arguments]
 
     def said(self):
         return self.log.read_text()

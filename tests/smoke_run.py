@@ -35,8 +35,12 @@ def python(folder, *arguments, check=True):
 
 
 def snakemake(folder, *arguments, check=True):
-    """Run Snakemake in a copy of the repository; its whole output as text."""
-    return python(folder, "-m", "snakemake", "--cores", "2", *arguments, check=check)
+    """Run Snakemake in a copy of the repository; its whole output as text.
+
+    Two jobs with a model at a time: the machines of these tests have no GPU that they could share.
+    """
+    words = ("-m", "snakemake", "--resources", "gpu=2", "--cores", "2")
+    return python(folder, *words, *arguments, check=check)
 
 
 def planned(folder, *arguments):

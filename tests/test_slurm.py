@@ -88,6 +88,9 @@ def test_ten_things_were_killed(cluster, killed):
 MEASURED = r"metrics/comparison/costs\.csv$|figures/comparison/tableS2\."
 """Files that hold seconds, which no two runs share."""
 
+LEFT_BY_A_KILL = r"(^|/)\.|shards/"
+"""A file that was being written, and parts that Snakemake was killed before it could remove."""
+
 
 def files_of(folder):
     results = folder / "results"
@@ -102,8 +105,8 @@ def test_the_results_are_those_of_a_run_on_one_machine(killed, finished):
     tables = [name for name in here if name.endswith((".csv", ".md", ".parquet"))]
     assert len(tables) > 150
     # Other tests ask the run on one machine for more than `all`.
-    assert here.keys() <= there.keys()
-    assert [name for name in here if here[name] != there[name]] == []
+    assert [n for n in here.keys() - there.keys() if not re.search(LEFT_BY_A_KILL, n)] == []
+    assert [name for name in here.keys() & there.keys() if here[name] != there[name]] == []
     assert planned(killed.run.folder, "all", *SMOKE) == {}
 
 

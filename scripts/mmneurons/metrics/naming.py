@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 import pandas as pd
-from textblob.inflect import pluralize, singularize
 
 _HYPHENS = "-\u2010\u2011"
 _APOSTROPHES = "'\u2019"
@@ -101,6 +100,9 @@ def _inflections(word: str) -> frozenset[str]:
     but one more s ("skis"; "bus" has "buses"). Some forms are no words ("kine"), which no caption
     has. Not known: the plural of most words in -us ("cactuses") and the singular of "ties".
     """
+    # Here, since it brings nltk, scipy and scikit-learn along: a second, for most jobs in vain.
+    from textblob.inflect import pluralize, singularize
+
     plurals = {pluralize(word), pluralize(word, classical=False)}
     forms = {word} | plurals
     if singularize(word + "s") == word:
