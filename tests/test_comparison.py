@@ -33,6 +33,7 @@ from mmneurons.methods.comparison import (
     best_units,
     halves,
     select_all,
+    select_controls,
     select_counted,
     select_randomly,
     select_scored,
@@ -50,6 +51,7 @@ from mmneurons.metrics.comparison import (
     missing,
     summary,
 )
+from mmneurons.metrics.intervals import joint_mean_intervals, mean_intervals
 from mmneurons.metrics.rank_overlap import overlap, rank_biased_overlap
 from mmneurons.models.base import MultimodalModel
 from mmneurons.models.provides import lacks_of_model
@@ -195,6 +197,34 @@ def test_random_neurons_stand_for_every_selection():
     many = select_randomly("random", samples, (3, 50), 60, 2, 2, 40, seed=6)
     share = many["layer"].value_counts(normalize=True)
     assert share.min() > 0.3 and share.max() < 0.37
+
+
+def test_controls_lie_in_the_layers_of_the_methods_own_neurons():
+    rng = np.random.default_rng(2)
+    plain = rng.normal(size=(2, 3, 40)).astype(np.float32) + np.array([[[3], [0], [1]]])
+    tables = [
+        select_scored("m", group, ["a", "b"], plain, plain, 12, 1, 1, seed=7) for group in "xy"
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    control = select_controls("m", table, 40, 5)
+    assert set(control["part"]) == {"control"} and list(control.columns) == list(NEURON_COLUMNS)
+    drawn = {}
+    for group in "xy":
+        own, other = (
+            t[(t["group"] == group) & t["part"].isin(["concept", "control"])]
+            for t in (table, control)
+        )
+        assert own["layer"].value_counts().to_dict() == other["layer"].value_counts().to_dict()
+        pairs = [set(zip(t["layer"], t["unit"], strict=True)) for t in (own, other)]
+        assert not pairs[0] & pairs[1] and len(pairs[1]) == 12
+        drawn[group] = pairs[1]
+    # Each hangs on seed, method and concept alone.
+    assert drawn["x"] != drawn["y"]
+    alone = select_controls("m", tables[1], 40, 5)
+    rest = control[control["group"] == "y"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, rest)
+    for other in (select_controls("n", table, 40, 5), select_controls("m", table, 40, 6)):
+        assert not other["unit"].equals(control["unit"])
 
 
 # ------------------------------------------------------------------------------------ what can run
@@ -366,7 +396,7 @@ def test_rows_of_every_intervention(model, shown, sets, settings):
         for what, n in {"ablation": 3, "noise": 3 * 2 * 2, "edit": 2}.items()
     }
     assert set(table.loc[table["intervention"] == "edit", "picture_group"]) == {"bear"}
-    assert set(maps) == {(of, 0, name) for of in ("one", "two") for name in ("s0", "s1")}
+    assert set(maps) == {(of, "concept", 0, name) for of in ("one", "two") for name in ("s0", "s1")}
     # Nothing of it stays: the caption is what it was.
     encoded = model.encode([shown[0].image_tokens], TEXT)
     before = model.generate(encoded, 5)
@@ -407,8 +437,10 @@ def test_maps_are_mean_activations(model, shown, sets):
     for of in sets:
         own = [passed["act"][layer][0, at, unit] for layer, unit in of.neurons.tolist()]
         expected = torch.stack(own).mean(dim=0)
-        np.testing.assert_allclose(found[of.method, 0], expected, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(spread[of.method, 0], expected @ weights, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(found[of.method, "concept", 0], expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            spread[of.method, "concept", 0], expected @ weights, rtol=1e-4, atol=1e-6
+        )
 
 
 def test_targets_begin_with_another_token_and_are_not_said(model, shown):
@@ -436,7 +468,12 @@ def test_sets_are_the_concepts_best_first():
     rng = np.random.default_rng(2)
     plain = rng.normal(size=(2, 3, 8)).astype(np.float32)
     table = select_scored("m", "bear", ["a", "b"], plain, plain, 4, 1, 1, seed=7)
-    (found,) = neuron_sets(table.sample(frac=1, random_state=1), "bear")
+    table = pd.concat([table, select_controls("m", table, 8, 0)], ignore_index=True)
+    found, control = neuron_sets(table, "bear")
+    assert (found.variant, control.variant) == ("concept", "control")
+    assert control.neurons.tolist() == of_part(table, "control").tolist()
+    mixed = table[table["part"] != "control"].sample(frac=1, random_state=1)
+    (found,) = neuron_sets(mixed, "bear")
     assert found.neurons.tolist() == of_part(table, "concept").tolist()
     assert neuron_sets(table, "car") == []
 
@@ -444,9 +481,15 @@ def test_sets_are_the_concepts_best_first():
 # ---------------------------------------------------------------------------------------- measures
 
 
-def caption_row(intervention, method, group, picture_group, caption, target=""):
-    row = {"intervention": intervention, "method": method, "seed": 0, "group": group}
-    row |= {"picture_id": "p", "picture_group": picture_group, "level": 1.0, "draw": 0}
+def caption_row(intervention, method, group, picture_group, caption, target="", part="concept"):
+    row = {"intervention": intervention, "method": method, "part": part, "seed": 0}
+    row |= {
+        "group": group,
+        "picture_id": "p",
+        "picture_group": picture_group,
+        "level": 1.0,
+        "draw": 0,
+    }
     return row | {"target": target, "n_neurons": 2, "caption": caption}
 
 
@@ -473,6 +516,9 @@ def test_cells_by_hand():
             caption_row("edit", "m", "bear", "bear", "a bear and a bus", target="bus"),
             caption_row("edit", "m", "bear", "bear", "a bear", target="bus"),
             caption_row("edit", "m", "bear", "bear", "a dog", target="bus"),
+            caption_row("ablation", "m", "bear", "bear", "a bear", part="control"),
+            caption_row("ablation", "m", "bear", "bear", "a dog", part="control"),
+            caption_row("edit", "m", "bear", "bear", "a bus", target="bus", part="control"),
         ]
     )
     neurons = pd.DataFrame(
@@ -485,8 +531,9 @@ def test_cells_by_hand():
         + neuron_rows("m", "half", "bear", [1, 9], half=1)
     )
     fields = pd.DataFrame(
-        {"method": "m", "seed": 0, "group": "bear", "sample_id": ["a", "b"], "iou": [0.2, 0.4]}
-    )
+        {"method": "m", "part": "concept", "seed": 0, "group": "bear", "sample_id": ["a", "b"]}
+    ).assign(iou=[0.2, 0.4])
+    fields = pd.concat([fields, fields.assign(part="control", iou=0.1)])
     names = ["bear", "teddy bear", "bus", "dog"]
     table = cells(captions, neurons, fields, names, ["m"], ["bear", "bus"], 2)
     assert len(table) == len(MEASURES) * 2
@@ -505,6 +552,10 @@ def test_cells_by_hand():
         "localisation": 0.3,
     }
     assert own == pytest.approx(expected)
+    control = table[table["group"] == "bear"].set_index("measure")["control"].dropna().to_dict()
+    assert control == pytest.approx(
+        {"ablation.suppression": 0.5, "edit.success": 1, "localisation": 0.1}
+    )
     assert table.loc[table["group"] == "bus", "value"].isna().all()
     valid = pd.DataFrame(
         {"group": ["bear"] * 2 + ["bus"], "role": ["identify", "test", "identify"]}
@@ -544,7 +595,9 @@ def test_fields_against_opencv_and_pycocotools():
     scaled = np.asarray(Image.fromarray(top).resize((8, 8), Image.Resampling.BILINEAR))
     assert field_iou(top, (0, 0, 8, 8), scaled > np.percentile(scaled, 95)) == 1
     assert field_iou(np.ones((2, 2)), (0, 0, 8, 8), np.ones((8, 8), bool)) == 0
-    rows = pd.DataFrame({"method": "m", "seed": 0, "group": "g", "sample_id": ["a"]})
+    rows = pd.DataFrame(
+        {"method": "m", "part": "concept", "seed": 0, "group": "g", "sample_id": ["a"]}
+    )
     table = field_table(
         rows, top.reshape(1, 4), (2, 2), {"a": (0, 0, 8, 8)}, lambda _: scaled > 0.9
     )
@@ -575,17 +628,51 @@ def test_object_masks_are_those_of_the_segmentations(tmp_path):
 
 def test_summary_over_concepts_and_models():
     rows = [
-        (model, "m", "localisation", group, value, 3)
+        (model, "m", "localisation", group, value, 3, 0.25)
         for model, values in {"A": (0.0, 0.5, 1.0), "B": (1.0, np.nan, np.nan)}.items()
         for group, value in zip("xyz", values, strict=True)
     ]
-    columns = ["model", "method", "measure", "group", "value", "n"]
+    columns = ["model", "method", "measure", "group", "value", "n", "control"]
     table = summary(pd.DataFrame(rows, columns=columns)).set_index("model")
     assert table["value"].to_dict() == {"A": 0.5, "B": 1.0, ALL_MODELS: pytest.approx(2 / 3)}
     assert table["n_groups"].to_dict() == {"A": 3, "B": 1, ALL_MODELS: 3}
     assert np.isnan(table.at["B", "low"])
     assert table.at["A", "low"] == 0 and table.at["A", "high"] == 1
     assert 0.5 <= table.at[ALL_MODELS, "low"] <= 2 / 3 <= table.at[ALL_MODELS, "high"]
+    assert table["n_models"].to_dict() == {"A": 1, "B": 1, ALL_MODELS: 2}
+    assert table["control"].to_dict() == {"A": 0.25, "B": 0.25, ALL_MODELS: 0.25}
+    expected = {"A": 0.25, "B": 0.75, ALL_MODELS: pytest.approx(2 / 3 - 0.25)}
+    assert table["difference"].to_dict() == expected
+    ends = table[["difference_low", "difference_high"]].to_numpy()
+    assert ends == pytest.approx(table[["low", "high"]].to_numpy() - 0.25, nan_ok=True)
+
+
+def test_differences_are_paired_by_model_and_concept():
+    """Values that vary widely, always 0.1 above their controls: the interval is 0.1 alone."""
+    rng = np.random.default_rng(3)
+    rows = [(model, group, rng.random()) for model in "AB" for group in "vwxyz"]
+    table = pd.DataFrame(rows, columns=["model", "group", "control"])
+    table = table.assign(method="m", measure="noise.score", value=table["control"] + 0.1, n=1)
+    found = summary(table).set_index("model")
+    assert found["high"].sub(found["low"]).min() > 0.05
+    for column in ("difference", "difference_low", "difference_high"):
+        assert found[column].to_numpy() == pytest.approx(0.1)
+
+
+def test_intervals_of_all_columns_come_from_the_same_draws():
+    rng = np.random.default_rng(4)
+    values = rng.random((6, 3))
+    expected = mean_intervals(values, draws=500, seed=1)
+    assert np.array_equal(joint_mean_intervals(values, draws=500, seed=1), expected)
+    # What one column lacks changes nothing of the others; its own draws are theirs, less that row.
+    values[2, 1] = np.nan
+    found = np.array(joint_mean_intervals(values, draws=500, seed=1))
+    assert np.array_equal(found[:, [0, 2]], np.array(expected)[:, [0, 2]])
+    chosen = np.random.default_rng(1).integers(6, size=(500, 6))
+    means = [np.nanmean(values[row, 1]) for row in chosen]
+    assert found[:, 1] == pytest.approx(np.quantile(means, [0.025, 0.975]))
+    few = np.array([[1.0], [np.nan], [np.nan]])
+    assert np.isnan(joint_mean_intervals(few)).all()
 
 
 # ------------------------------------------------------------------------------------------- costs

@@ -43,6 +43,7 @@ COLOURS = METHOD_COLOURS | {"activation": "#E69F00", "dape": OTHER_COLOUR}
 BLIND = "random"
 """The method whose mean every other row is compared with by eye."""
 MODEL_MARKERS = "osv^PX<>*hdp"
+CONTROL = {"marker": "D", "markersize": 5, "markerfacecolor": "white", "linestyle": ""}
 EMPTY = "nothing to show"
 
 
@@ -76,8 +77,8 @@ def measures_data(
         [[*models, ALL_MODELS], list(methods), measures], names=["model", "method", "measure"]
     )
     found = summary.set_index(["model", "method", "measure"]).reindex(index).reset_index()
-    counts = {"n_groups": "Int64", "n": "Int64"}
-    return found.fillna({"n_groups": 0, "n": 0}).astype(counts)
+    counts = ["n_groups", "n_models", "n"]
+    return found.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, "Int64"))
 
 
 def measures_figure(
@@ -89,7 +90,10 @@ def measures_figure(
     explanation: str,
     width: float = 10.0,
 ) -> Figure:
-    """A panel a measure, a row a method: each model small, their mean with its interval large."""
+    """A panel a measure, a row a method: each model small, their mean with its interval large.
+
+    Under the mean stands a hollow mark, that of random neurons from the method's own layers.
+    """
     page = Page(width)
     y = page.header(title, source)
     measures = list(dict.fromkeys(data["measure"]))
@@ -97,16 +101,17 @@ def measures_figure(
         ([(MEASURE_NAMES[name], True)], _measure(data, name, methods, models)) for name in measures
     ]
     room = 0.95
-    height = 0.36 * len(methods) + 0.1
+    height = 0.4 * len(methods) + 0.1
     y = _panels(page, y, panels, height, room)
     names = short_names(models)
     handles = [
         Line2D([], [], marker=marker, color=FAINT, linestyle="", markersize=4, label=names[model])
         for model, marker in zip(models, MODEL_MARKERS, strict=False)
     ]
-    handles.append(
-        Line2D([], [], marker="D", color=INK, markersize=7, linewidth=2, label="mean over models")
-    )
+    handles += [
+        Line2D([], [], marker="D", color=INK, markersize=7, linewidth=2, label="mean over models"),
+        Line2D([], [], **CONTROL, color=INK, label="of random neurons, same layers"),
+    ]
     y = legend(page, y, handles, per_row=3)
     return page.figure(page.footer(y, explanation, source))
 
@@ -151,6 +156,7 @@ def _measure(data: pd.DataFrame, measure: str, methods: Mapping[str, str], model
                 mean["value"], row, "D", color=colour, markersize=7, markeredgecolor="white",
                 markeredgewidth=0.8,
             )  # fmt: skip
+            axes.plot(mean["control"], row + 0.33, **CONTROL, color=colour)
         shown = [method_name(methods, name) for name in methods]
         axes.set_yticks(range(len(shown)), shown if first else [""] * len(shown))
         axes.set_ylim(len(shown) - 0.5, -0.5)

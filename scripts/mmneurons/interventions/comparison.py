@@ -1,9 +1,10 @@
 """What the neurons of every method do, on pictures that they were not identified with.
 
-Of a concept every method has a set of neurons. Under each, the concept's test pictures and pictures
-of other concepts are captioned: with noise on the neurons at the image tokens, and with the neurons
-silent at every token. On the test pictures the concept is edited into another by Algorithm 1 on
-these neurons, and where they are active is kept as a map.
+Of a concept every method has a set of neurons, and a set of random ones from the same layers. Under
+each, the concept's test pictures and pictures of other concepts are captioned: with noise on the
+neurons at the image tokens, and with the neurons silent at every token. On the test pictures the
+concept is edited into another by Algorithm 1 on these neurons, and where they are active is kept as
+a map.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from mmneurons.probe.hooks import Kind, watch
 CAPTION_COLUMNS = {
     "intervention": "str",
     "method": "str",
+    "part": "str",
     "seed": "int64",
     "group": "str",
     "picture_id": "str",
@@ -88,18 +90,21 @@ def pictures_to_test(
 
 
 def neuron_sets(neurons: pd.DataFrame, group: str) -> list[NeuronSet]:
-    """The concept's set of every method, and of random neurons every draw; best neurons first."""
-    own = neurons[(neurons["part"] == "concept") & (neurons["group"] == group)]
+    """The concept's sets: every method's own and their controls, and of random neurons every draw.
+
+    Best neurons first. The variant of a set is its part.
+    """
+    own = neurons[neurons["part"].isin(["concept", "control"]) & (neurons["group"] == group)]
     return [
         NeuronSet(
             method,
-            "concept",
+            part,
             int(draw),
             group,
             group,
             rows.sort_values("rank")[["layer", "unit"]].to_numpy(np.int64),
         )
-        for (method, draw), rows in own.groupby(["method", "draw"], sort=False)
+        for (method, part, draw), rows in own.groupby(["method", "part", "draw"], sort=False)
     ]
 
 
@@ -112,8 +117,8 @@ def intervene_on(
     words: Sequence[str],
     mean_square: np.ndarray,
     settings: InterventionSettings,
-) -> tuple[list[dict], dict[tuple[str, int, str], np.ndarray]]:
-    """Rows of captions.parquet, and maps `patches` by (method, seed, sample_id).
+) -> tuple[list[dict], dict[tuple[str, str, int, str], np.ndarray]]:
+    """Rows of captions.parquet, and maps `patches` by (method, part, seed, sample_id).
 
     own, others: pictures of the concept and of other ones; words: that it may be edited into.
     """
@@ -257,7 +262,7 @@ def mean_maps(
     sets: Sequence[NeuronSet],
     shown: Shown,
     site: Kind,
-) -> Iterator[tuple[tuple[str, int], np.ndarray]]:
+) -> Iterator[tuple[tuple[str, str, int], np.ndarray]]:
     """Mean activation of every set's neurons at each patch of one picture.
 
     Where image tokens are queries, it is spread over the patches that they read.
@@ -279,7 +284,7 @@ def mean_maps(
     if shown.weights is not None:
         means = means @ shown.weights.float().cpu()
     for of, values in zip(sets, means.numpy(), strict=True):
-        yield (of.method, of.seed), values
+        yield (of.method, of.variant, of.seed), values
 
 
 def _row(
@@ -295,6 +300,7 @@ def _row(
     return {
         "intervention": intervention,
         "method": of.method,
+        "part": of.variant,
         "seed": of.seed,
         "group": of.group,
         "picture_id": picture_id,

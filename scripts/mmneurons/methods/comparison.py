@@ -2,8 +2,9 @@
 
 A selection has a `part` that says what it was made from: "concept" (the mean of the scores of the
 pictures that neurons are identified with), "picture" (one of the concept's pictures), "shuffled"
-(the same picture, its image tokens in another order), and "half" (the mean over half of a concept's
-pictures; `draw` tells which split, `half` which of its halves).
+(the same picture, its image tokens in another order), "half" (the mean over half of a concept's
+pictures; `draw` tells which split, `half` which of its halves), and "control" (as many random
+neurons from each layer as the method's own "concept" has there).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 
 from mmneurons.methods.dape_concepts import concept_scores
 from mmneurons.methods.needs import capability_table, lacks_of_data, pruned
-from mmneurons.methods.selection import top_units
+from mmneurons.methods.selection import random_like, top_units
 
 NEURON_COLUMNS = {
     "method": "str",
@@ -216,6 +217,25 @@ def select_randomly(
     return neuron_table(found)
 
 
+def select_controls(
+    method: str, neurons: pd.DataFrame, units_per_layer: int, seed: int
+) -> pd.DataFrame:
+    """Of every concept random neurons from the layers of the method's own, and none of these.
+
+    neurons: the method's selections. Methods differ in layers, and late neurons do less than early
+    ones whichever they are: what a method's choice within its layers is worth shows against these.
+    One draw a concept, which depends on the seed, the method and the concept alone. Scores are 0.
+    """
+    found = []
+    own = neurons[neurons["part"] == "concept"]
+    for group, rows in own.groupby("group", sort=False):
+        rng = np.random.default_rng(list(_hash(seed, 0, f"control/{method}/{group}")))
+        drawn = random_like(rows[["layer", "unit"]].to_numpy(np.int64), units_per_layer, rng)
+        scores = np.zeros(len(drawn), dtype=np.float32)
+        found.append((Selection(method, "control", group), drawn, scores))
+    return neuron_table(found)
+
+
 @dataclass(frozen=True)
 class Selected:
     """Tables: neurons of every method, exclusions, and capabilities (name, kind, runs, reason)."""
@@ -260,6 +280,8 @@ def select_all(
         else:
             own = recorded.neurons[recorded.neurons["method"] == name]
         tables.append(own)
+        if row["score"] != "none":
+            tables.append(select_controls(name, own, shape[1], seed))
         rows += _short(name, own, facts["k"])
     rows += [
         ("capabilities", "", "", "cannot-run", f"{kind} {name}: {reason}")
