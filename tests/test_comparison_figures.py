@@ -80,7 +80,7 @@ def inputs():
 
 
 def draw(item, inputs, **style):
-    options = {"measures": MAIN} if item in ("figure1", "figureS1") else {}
+    options = {"measures": MAIN} if item in ("figure1", "figureS1", "figureS2") else {}
     return draw_figure(
         item, inputs, options, METHODS, MODELS, "drawn pictures", "A title", CAPTION, style
     )
@@ -170,3 +170,26 @@ def test_a_measure_that_no_model_has_is_said(inputs):
     assert words(figure).count(comparison.EMPTY) == 3
     _, page = table("table1", inputs | {"summary": none})
     assert f"| {DASH}" in page
+
+
+@pytest.mark.parametrize("whose", [[MODELS[1]], MODELS])
+def test_models_that_carry_nothing_leave_the_others_drawn(inputs, whose):
+    """Their tables have no row; what CSV makes of those has no types either."""
+    bare = {
+        name: table[~table["model"].isin(whose)]
+        for name, table in inputs.items()
+        if name != "capabilities"
+    }
+    if whose == MODELS:
+        bare["summary"] = pd.DataFrame(columns=inputs["summary"].columns)
+    else:
+        alone = bare["summary"][bare["summary"]["model"] != ALL_MODELS]
+        bare["summary"] = pd.concat([alone, alone.assign(model=ALL_MODELS)])
+    inputs = inputs | bare
+    for item in ("figure1", "figureS1", "figureS2", "figureS3", "figureS4"):
+        data, figure = draw(item, inputs)
+        assert_readable(figure)
+        assert len(data) or whose == MODELS
+    for item in ("table1", "tableS2", "tableS3", "exclusions"):
+        _, page = table(item, inputs)
+        assert "LLaVA of a made-up world" in page

@@ -19,7 +19,6 @@ from mmneurons.figures.style import (
     INK,
     MARGIN,
     METHOD_COLOURS,
-    OTHER_COLOUR,
     SMALL,
     Page,
     uniform_colormap,
@@ -39,7 +38,6 @@ MEASURE_NAMES = {
     "stability.shuffles": "same after shuffling",
     "localisation": "localisation (IoU)",
 }
-COLOURS = METHOD_COLOURS | {"activation": "#E69F00", "dape": OTHER_COLOUR}
 BLIND = "random"
 """The method whose mean every other row is compared with by eye."""
 MODEL_MARKERS = "osv^PX<>*hdp"
@@ -78,7 +76,10 @@ def measures_data(
     )
     found = summary.set_index(["model", "method", "measure"]).reindex(index).reset_index()
     counts = ["n_groups", "n_models", "n"]
-    return found.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, "Int64"))
+    found = found.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, "Int64"))
+    # A summary without a row, of models that name nothing, has no types of its own.
+    numbers = found.columns.difference(["model", "method", "measure", *counts])
+    return found.astype(dict.fromkeys(numbers, float))
 
 
 def measures_figure(
@@ -139,9 +140,9 @@ def _measure(data: pd.DataFrame, measure: str, methods: Mapping[str, str], model
 
     def draw(axes: Axes, first: bool) -> None:
         if BLIND in methods and np.isfinite(blind := own.at[(ALL_MODELS, BLIND), "value"]):
-            axes.axvline(blind, color=COLOURS[BLIND], linewidth=0.9, linestyle=(0, (3, 2)))
+            axes.axvline(blind, color=METHOD_COLOURS[BLIND], linewidth=0.9, linestyle=(0, (3, 2)))
         for row, method in enumerate(methods):
-            colour = COLOURS.get(method, FAINT)
+            colour = METHOD_COLOURS[method]
             spread = np.linspace(-0.22, 0.22, len(models)) if len(models) > 1 else [0]
             for model, marker, shift in zip(models, MODEL_MARKERS, spread, strict=False):
                 value = own.at[(model, method), "value"]
@@ -263,7 +264,7 @@ def layers_figure(
             style = "--" if method == "random" else "-"
             axes.plot(
                 rows["layer"], rows["share"], style, marker="o", markersize=3,
-                color=COLOURS.get(method, FAINT),
+                color=METHOD_COLOURS[method],
             )  # fmt: skip
         axes.set_ylim(0, 1)
         axes.set_xlabel("layer")
@@ -273,7 +274,7 @@ def layers_figure(
 
     y = model_panels(page, y, data, height, draw)
     handles = [
-        Line2D([], [], color=COLOURS.get(name, FAINT), marker="o", markersize=3,
+        Line2D([], [], color=METHOD_COLOURS[name], marker="o", markersize=3,
                linestyle="--" if name == "random" else "-", label=method_name(methods, name))
         for name in methods
     ]  # fmt: skip

@@ -122,6 +122,8 @@ def intervene_on(
 
     own, others: pictures of the concept and of other ones; words: that it may be edited into.
     """
+    if not sets:
+        return [], {}
     rows = list(silent_captions(model, prompt, sets, [*own, *others], settings))
     if settings.noise is not None:
         rows += noise_rows(model, prompt, sets, [*own, *others], mean_square, settings)

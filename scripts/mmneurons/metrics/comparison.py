@@ -107,21 +107,26 @@ def cells(
 
 
 def missing(cells: pd.DataFrame, valid: pd.DataFrame) -> pd.DataFrame:
-    """Exclusions: measures that no method has of a concept, with the pictures that there are.
+    """Exclusions: measures without a value of a concept, for no method or for single ones.
 
-    cells: of `cells`; valid: group, role. A measure that the model has of no concept is not among
-    them: the capabilities say why.
+    cells: of `cells`; valid: group, role. Where no method has one, the pictures that there are say
+    why; where some have, the others have no neurons for it. A measure that the model has of no
+    concept is not among them: the capabilities say why.
     """
     known = cells.assign(known=cells["value"].notna())
     of_model = known.groupby("measure")["known"].any()
-    of_concept = known.groupby(["measure", "group"], sort=False)["known"].any()
     pictures = valid.groupby(["group", "role"]).size()
     rows = []
-    for (measure, group), found in of_concept.items():
-        if not found and of_model[measure]:
+    for (measure, group), own in known.groupby(["measure", "group"], sort=False):
+        if not of_model[measure]:
+            continue
+        if not own["known"].any():
             n = [int(pictures.get((group, role), 0)) for role in ("identify", "test")]
             detail = f"{measure}: {n[0]} pictures to identify, {n[1]} to test"
             rows.append(("evaluate", "", group, "too-few-pictures", detail))
+            continue
+        for method in own.loc[~own["known"], "method"]:
+            rows.append(("evaluate", "", group, "no-neurons", f"{measure}: {method}"))
     return pd.DataFrame(
         rows, columns=["stage", "sample_id", "group", "reason", "detail"], dtype=str
     )
@@ -269,6 +274,8 @@ def summary(cells_of_models: pd.DataFrame, draws: int = 2000, seed: int = 0) -> 
     n_models: how many have a value of any concept, since a method that some cannot carry is a mean
     over others than its neighbours.
     """
+    if cells_of_models.empty:
+        return pd.DataFrame(columns=SUMMARY_COLUMNS)
     paired = cells_of_models.assign(
         difference=cells_of_models["value"] - cells_of_models["control"]
     )
