@@ -543,12 +543,20 @@ def test_rows_of_every_intervention(model, shown, sets, settings):
     )
     table = pd.DataFrame(rows)
     counts = table.groupby(["intervention", "method"]).size().to_dict()
+    # The other picture, a car's, is captioned under the edits that are not into a car.
+    targets = [edit_target(model, PROMPT["prefix"], s, words, settings.seed)[0] for s in shown[:2]]
+    n_edits = 2 + sum(target != "car" for target in targets)
     assert counts == {
         (what, of): n
         for of in ("one", "two")
-        for what, n in {"ablation": 3, "noise": 3 * 2 * 2, "edit": 2}.items()
+        for what, n in {"ablation": 3, "noise": 3 * 2 * 2, "edit": n_edits}.items()
     }
-    assert set(table.loc[table["intervention"] == "edit", "picture_group"]) == {"bear"}
+    edits = table[table["intervention"] == "edit"]
+    beside = edits[edits["picture_group"] == "car"]
+    assert (
+        n_edits > 2 and set(beside["picture_id"]) == {"s2"} and "car" not in set(beside["target"])
+    )
+    assert (edits["group"] == "bear").all() and len(edits) - len(beside) == 2 * 2
     assert set(maps) == {(of, "concept", 0, name) for of in ("one", "two") for name in ("s0", "s1")}
     # Nothing of it stays: the caption is what it was.
     encoded = model.encode([shown[0].image_tokens], TEXT)
@@ -669,6 +677,8 @@ def test_cells_by_hand():
             caption_row("edit", "m", "bear", "bear", "a bear and a bus", target="bus"),
             caption_row("edit", "m", "bear", "bear", "a bear", target="bus"),
             caption_row("edit", "m", "bear", "bear", "a dog", target="bus"),
+            caption_row("edit", "m", "bear", "bus", "a bus", target="dog"),
+            caption_row("edit", "m", "bear", "bus", "a dog", target="dog"),
             caption_row("ablation", "m", "bear", "bear", "a bear", part="control"),
             caption_row("ablation", "m", "bear", "bear", "a dog", part="control"),
             caption_row("edit", "m", "bear", "bear", "a bus", target="bus", part="control"),
@@ -699,6 +709,7 @@ def test_cells_by_hand():
         "ablation.retention": 1,
         "ablation.score": 1,
         "edit.success": 1 / 4,
+        "edit.retention": 1 / 2,
         "stability.pictures": (1 / 2 + 1 + 1 / 2) / 3,
         "stability.halves": 1 / 2,
         "stability.shuffles": 1 / 2,

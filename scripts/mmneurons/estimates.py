@@ -190,7 +190,9 @@ def _comparison(comparison, two_stage, compute, models, prompt) -> Iterator[Work
         levels = len(models[model].get("noise", {}).get("levels", ()))
         conditions = levels * comparison["noise_draws"] + 1
         shown = objects * (asked["test"] + comparison["other_pictures"])
-        captions = shown * selections * conditions + objects * asked["test"] * selections
+        # Under each edit its own picture is captioned, and one of another object.
+        edits = objects * asked["test"] * 2 * selections
+        captions = shown * selections * conditions + edits
         batch, rule = compute["noise_batch_size"], "intervene_comparison"
         yield Work("intervene", rule, model, captions, read, new, batch=batch)
 

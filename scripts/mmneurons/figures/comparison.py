@@ -33,6 +33,7 @@ MEASURE_NAMES = {
     "ablation.suppression": "ablation: suppression",
     "ablation.retention": "ablation: retention",
     "edit.success": "edit: success",
+    "edit.retention": "edit: retention",
     "stability.pictures": "same across pictures",
     "stability.halves": "same across halves",
     "stability.shuffles": "same after shuffling",

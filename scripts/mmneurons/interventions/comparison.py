@@ -3,8 +3,8 @@
 Of a concept every method has a set of neurons, and a set of random ones from the same layers. Under
 each, the concept's test pictures and pictures of other concepts are captioned: with noise on the
 neurons at the image tokens, and with the neurons silent at every token. On the test pictures the
-concept is edited into another by Algorithm 1 on these neurons, and where they are active is kept as
-a map.
+concept is edited into another by Algorithm 1 on these neurons, which other pictures are captioned
+under as well, and where they are active is kept as a map.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def intervene_on(
     if settings.noise is not None:
         rows += noise_rows(model, prompt, sets, [*own, *others], mean_square, settings)
     if settings.edit is not None:
-        rows += edited_captions(model, prompt, sets, own, words, settings)
+        rows += edited_captions(model, prompt, sets, own, others, words, settings)
     maps = {}
     if settings.maps:
         for shown in own:
@@ -202,6 +202,7 @@ def edited_captions(
     prompt: Mapping[str, str],
     sets: Sequence[NeuronSet],
     pictures: Sequence[Shown],
+    others: Sequence[Shown],
     words: Sequence[str],
     settings: InterventionSettings,
 ) -> Iterator[dict]:
@@ -209,14 +210,18 @@ def edited_captions(
 
     Each picture has a target of its own, the same for all sets: the first of the words, in an order
     by hash, that its caption does not name and that begins with another token. A picture without
-    such a word has no row. o of Algorithm 1 is read where the caption names the concept.
+    such a word has no row. o of Algorithm 1 is read where the caption names the concept. Under each
+    edit a picture of another concept, which the edit should leave alone, is captioned too: the
+    others take turns, and none whose concept is the target.
     """
     cells = []
-    for shown in pictures:
+    for place, shown in enumerate(pictures):
         target = edit_target(model, prompt["prefix"], shown, words, settings.seed)
         if target is None:
             continue
         word, token = target
+        turned = [*others[place % len(others) :], *others] if others else []
+        seen = [shown, *[other for other in turned if other.group != word][:1]]
         occurrence = Occurrence(
             shown.image_tokens, fill_prompt(prompt), shown.before, (shown.token,), 0
         )
@@ -226,7 +231,7 @@ def edited_captions(
             edit = token_edit(
                 model, of.neurons, activations[own], shown.token, token, settings.edit
             )
-            cells.append((of, shown, word, edit))
+            cells += [(of, picture, word, edit) for picture in seen]
     for n_neurons in sorted({len(edit.neurons) for *_, edit in cells}):
         alike = [cell for cell in cells if len(cell[3].neurons) == n_neurons]
         for batch in in_batches(alike, settings.batch_size):

@@ -8,6 +8,8 @@ pictures, levels and draws of noise and, for random neurons, over seeds:
 - `{noise,ablation}.retention`: share of captions of pictures of other concepts that name theirs,
 - `{noise,ablation}.score`: the mean of both, as in Sato & Takagi 2025,
 - `edit.success`: share of c's pictures whose caption names the target and not c,
+- `edit.retention`: share of pictures of other concepts whose caption under an edit of c names
+  theirs,
 - `stability.pictures`: overlap of the neurons of two of c's pictures, over all pairs,
 - `stability.halves`: of the neurons from two halves of c's pictures, over the splits,
 - `stability.shuffles`: of a picture's neurons before and after its image tokens were shuffled,
@@ -41,6 +43,7 @@ MEASURES = (
     "ablation.suppression",
     "ablation.retention",
     "edit.success",
+    "edit.retention",
     "stability.pictures",
     "stability.halves",
     "stability.shuffles",
@@ -151,6 +154,12 @@ def _causal(captions: pd.DataFrame, categories: Collection[str]) -> Iterator[tup
 
 def _edits(captions: pd.DataFrame, categories: Collection[str]) -> Iterator[tuple]:
     edits = captions[captions["intervention"] == "edit"]
+    others = edits["group"] != edits["picture_group"]
+    if others.any():
+        hits = mark_hits(edits[others], categories)
+        for (method, group), named_own in hits.groupby(["method", "group"])["named"]:
+            yield method, "edit.retention", group, named_own.mean(), len(named_own)
+    edits = edits[~others]
     for (method, group), rows in edits.groupby(["method", "group"]):
         said = [named(caption, categories) for caption in rows["caption"]]
         success = [
