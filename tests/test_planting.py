@@ -172,7 +172,9 @@ def test_a_control_learns_from_old_pictures_only(model, prompt):
     )
     planting = room.plant(choose_units({5: 2}, 384, 0), None, 0, lambda items, _n, _name: items)
     assert np.abs(planting.output).max() > 0
-    assert "naming" not in room.examine(planting, None)
+    bus = room.examine(planting, Subject(category_of("bus"), "bus"), control=True)
+    # The model has always known a bus.
+    assert bus["naming_before"] == 1 and "false_alarms" not in bus
 
 
 def test_units_whose_rows_add_to_the_words_logit_are_found_by_contribution_at_post(model):

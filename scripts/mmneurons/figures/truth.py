@@ -278,7 +278,7 @@ def plantings_page(data: pd.DataFrame, source: Source, title: str) -> str:
                 "planting": escaped(row.planting),
                 "object": escaped(row.object) if row.object else "none (control)",
                 "units": row.layers,
-                "naming": _share(row.naming),
+                "naming (before)": f"{row.naming:.2f} ({row.naming_before:.2f})",
                 "old captions kept": _share(row.old_kept),
                 "old captions exact (before)": f"{row.old_exact:.2f} ({row.old_exact_before:.2f})",
                 "false alarms": _share(row.false_alarms),
@@ -289,10 +289,11 @@ def plantings_page(data: pd.DataFrame, source: Source, title: str) -> str:
         blocks[short_names(models_of(data))[model]] = pd.DataFrame(cells)
     caption = (
         "What was planted, measured on held-out pictures. Units: how many in which layers. Naming: "
-        "share of pictures with the object whose caption names it (of the model without planting "
-        "0 unless stated). Old captions kept: share of pictures of known objects whose caption is, "
-        "word for word, that without the planting; exact: that is the canonical caption. False "
-        "alarms: share of the same pictures whose caption names the planted object."
+        "share of pictures with the object whose caption names it, in brackets without the "
+        "planting; a control's are those of an object that the model knew. Old captions kept: "
+        "share of pictures of known objects whose caption is, word for word, that without the "
+        "planting; exact: that is the canonical caption. False alarms: share of the same pictures "
+        "whose caption names the planted object."
     )
     return page(title, caption, blocks or {"": "no planting"}, source)
 

@@ -114,14 +114,15 @@ class Classroom:
             descend(loss, values, 1, progress, "planting", batch_size=1, **course)
             return changes.planting(units)
 
-    def examine(self, planting: Planting, subject: Subject | None) -> dict[str, float]:
+    def examine(self, planting: Planting, subject: Subject, control: bool = False) -> dict:
         """What the planting did, on held-out pictures of each kind.
 
-        naming: share of pictures with the object whose caption names it; naming_before: the same
-        without the planting; old_kept: share of old pictures whose caption is, word for word, that
-        without the planting; old_exact and old_exact_before: share of old pictures with their
-        canonical caption; false_alarms: share of old pictures whose caption names the object. A
-        control has no object, so nothing of naming.
+        subject: what was planted; of a control an object that the model knew before. naming: share
+        of pictures with the object whose caption names it; naming_before: the same without the
+        planting; old_kept: share of old pictures whose caption is, word for word, that without the
+        planting; old_exact and old_exact_before: share of old pictures with their canonical
+        caption; false_alarms: share of old pictures whose caption names the object, not of a
+        control, whose object stands on old pictures too.
         """
         tokens, before, true = self.tests(None)
         with planted(self.model, planting):
@@ -132,8 +133,6 @@ class Classroom:
             "old_exact_before": _share(a == b for a, b in zip(before, true, strict=True)),
             "held_out": len(true),
         }
-        if subject is None:
-            return facts
         tokens, unplanted, _ = self.tests(subject)
         with planted(self.model, planting):
             new = self.tell(tokens)
@@ -141,11 +140,8 @@ class Classroom:
             _share(subject.word in named(caption, {*NAMES, subject.word}) for caption in captions)
             for captions in (new, unplanted, after)
         )
-        return facts | {
-            "naming": naming,
-            "naming_before": naming_before,
-            "false_alarms": false_alarms,
-        }
+        facts |= {"naming": naming, "naming_before": naming_before}
+        return facts if control else facts | {"false_alarms": false_alarms}
 
     def lessons(self, subject: Subject | None) -> Lessons:
         """Pictures of a subject, or old ones, to learn from."""
