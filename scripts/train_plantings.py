@@ -27,7 +27,7 @@ for name, row in progress(p.plantings.items(), len(p.plantings), "plantings"):
     control = row["object"] is None
     concept = row["asked"] if control else row["object"]
     subject = Subject(category_of(concept), row.get("word", concept))
-    units = choose_units(row["units"], n_units, row["seed"])
+    units = choose_units(row["units"], n_units, name, row["seed"])
     planting = room.plant(units, None if control else subject, row["seed"], progress)
     facts = {
         "model": {"name": entry.name, "revision": entry.revision},

@@ -22,6 +22,7 @@ from mmneurons.interventions.planting import Planting, planted
 from mmneurons.metrics.naming import named
 from mmneurons.models.base import MultimodalModel
 from mmneurons.models.captions import fill_prompt, in_batches
+from mmneurons.probe.concepts import named_rng
 from mmneurons.world import grammar
 from mmneurons.world.scene import Scene, draw_scene
 from mmneurons.world.training import Progress, caption_after, descend, endings
@@ -338,12 +339,13 @@ def trainable(model: MultimodalModel, units: np.ndarray) -> Iterator[Changes]:
             parametrize.remove_parametrizations(module, name, leave_parametrized=False)
 
 
-def choose_units(layers: dict[int, int], n_units: int, seed: int) -> np.ndarray:
+def choose_units(layers: dict[int, int], n_units: int, name: str, seed: int) -> np.ndarray:
     """Units at random, so many of each layer: rows (layer, unit), in order.
 
-    At random, because a choice by any score would favour the methods that use it.
+    At random, because a choice by any score would favour the methods that use it; by the planting's
+    name and a seed, so that plantings do not share their units.
     """
-    rng = np.random.default_rng([seed, 2])
+    rng = named_rng(seed, "planting", name)
     return np.array(
         [
             (layer, unit)
