@@ -10,7 +10,10 @@ from __future__ import annotations
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    BeitConfig,
+    BeitImageProcessorPil,
     CLIPVisionConfig,
+    GPTJConfig,
     LlamaConfig,
     LlavaNextConfig,
     LlavaNextForConditionalGeneration,
@@ -18,6 +21,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from mmneurons.models.limber import Limber
+from mmneurons.models.limber_modeling import LimberConfig, LimberForConditionalGeneration
 from mmneurons.models.llava_next import LlavaNext
 from mmneurons.models.minigpt4 import MiniGPT4
 from mmneurons.models.minigpt4_modeling import MiniGPT4Config, MiniGPT4ForConditionalGeneration
@@ -64,6 +69,27 @@ def benchmark_model(image_tokens: int = 64, device: str = "cpu", seed: int = 0) 
         },
     )
     return MiniGPT4(MiniGPT4ForConditionalGeneration(config), tokenizer(), device)
+
+
+def benchmark_limber(device: str = "cpu", seed: int = 0) -> Limber:
+    """A LiMBeR of 64 image tokens: GPT-J's layers, whose FFNs have no gate, of hidden 512 too.
+
+    4 x hidden units a layer, as GPT-J has, are 2,048 where the Llama above has 1,376.
+    """
+    torch.manual_seed(seed)
+    config = LimberConfig(
+        vision_config=BeitConfig(
+            image_size=64, patch_size=8, hidden_size=128, num_hidden_layers=2,
+            num_attention_heads=4, intermediate_size=512, use_shared_relative_position_bias=True,
+            use_mask_token=True,
+        ),
+        text_config=GPTJConfig(
+            vocab_size=VOCABULARY, n_embd=512, n_layer=8, n_head=8, rotary_dim=16, n_positions=1024,
+            bos_token_id=1, eos_token_id=2,
+        ),
+    )  # fmt: skip
+    processor = BeitImageProcessorPil(size={"height": 64, "width": 64}, do_center_crop=False)
+    return Limber(LimberForConditionalGeneration(config), tokenizer(), processor, device)
 
 
 def benchmark_llava_next(device: str = "cpu", seed: int = 0) -> tuple[LlavaNext, str]:

@@ -22,6 +22,7 @@ rule evaluate_descriptions:
         means="<results>/{dataset}/{model}/schwettmann/metrics/means.csv",
         ks="<results>/{dataset}/{model}/schwettmann/metrics/ks.csv",
         prompts="<results>/{dataset}/{model}/schwettmann/metrics/prompts.parquet",
+        exclusions="<results>/{dataset}/{model}/schwettmann/metrics/exclusions.descriptions.parquet",
     log:
         "<logs>/{dataset}/{model}/evaluate_descriptions.log",
     benchmark:
@@ -53,6 +54,7 @@ rule evaluate_receptive_fields:
     output:
         localisation="<results>/{dataset}/{model}/schwettmann/metrics/localisation.csv",
         iou="<results>/{dataset}/{model}/schwettmann/metrics/iou.csv",
+        exclusions="<results>/{dataset}/{model}/schwettmann/metrics/exclusions.localisation.parquet",
     log:
         "<logs>/{dataset}/{model}/evaluate_receptive_fields.log",
     benchmark:
@@ -123,7 +125,10 @@ rule collect_schwettmann_exclusions:
         "<results>/{dataset}/schwettmann/exclusions.parquet",
         "<results>/{dataset}/{model}/record/attribution/exclusions.parquet",
         "<results>/{dataset}/{model}/schwettmann/left_out.parquet",
-        "<results>/{dataset}/{model}/schwettmann/metrics/exclusions.selectivity.parquet",
+        expand(
+            "<results>/{{dataset}}/{{model}}/schwettmann/metrics/exclusions.{stage}.parquet",
+            stage=["descriptions", "localisation", "selectivity"],
+        ),
     output:
         "<results>/{dataset}/{model}/schwettmann/metrics/exclusions.parquet",
     log:

@@ -300,6 +300,7 @@ rule record_attribution:
 rule merge_attribution:
     input:
         shards=shards_of("<results>/{dataset}/{model}/record/attribution_shards/{shard}"),
+        pictures="<results>/{dataset}/schwettmann/pictures.parquet",
     output:
         captions="<results>/{dataset}/{model}/schwettmann/captions.parquet",
         prompt_tokens="<results>/{dataset}/{model}/schwettmann/prompt_tokens.parquet",

@@ -23,9 +23,12 @@ SCHWETTMANN_ABLATED = {"ablated": of_schwettmann("metrics/ablation.parquet")}
 SCHWETTMANN_ABLATION = {"ablation": of_schwettmann("metrics/ablation.csv")}
 SCHWETTMANN_KS = {"ks": of_schwettmann("metrics/ks.csv")}
 SCHWETTMANN_MEANS = {"means": of_schwettmann("metrics/means.csv")}
+SCHWETTMANN_PROMPTS = {"prompts": of_schwettmann("metrics/prompts.parquet")}
 SCHWETTMANN_MASKS = {"percentile": SCHWETTMANN["percentile"]}
 
 SCHWETTMANN_MEASURED = {
+    "table1": "metrics/exclusions.descriptions.parquet",
+    **dict.fromkeys(["figure5", "figureS1"], "metrics/exclusions.localisation.parquet"),
     **dict.fromkeys(["figureS2", "figureS4"], "metrics/exclusions.selectivity.parquet"),
     **dict.fromkeys(["figure6", "figureS3", "tableS3"], "left_out.parquet"),
 }
@@ -38,7 +41,14 @@ SCHWETTMANN_ITEMS = {
         {**SCHWETTMANN_MAPS, **SCHWETTMANN_UNITS, **SCHWETTMANN_TOKENS},
         SCHWETTMANN_MASKS,
     ),
-    "figure3": ({"scores": of_schwettmann("metrics/scores.csv"), **SCHWETTMANN_KS}, {}),
+    "figure3": (
+        {
+            "scores": of_schwettmann("metrics/scores.csv"),
+            **SCHWETTMANN_KS,
+            **SCHWETTMANN_PROMPTS,
+        },
+        {},
+    ),
     "figure4": (
         {**SCHWETTMANN_MAPS, **SCHWETTMANN_UNITS, **SCHWETTMANN_TOKENS},
         SCHWETTMANN_MASKS,
@@ -59,7 +69,7 @@ SCHWETTMANN_ITEMS = {
     "figureS3": (SCHWETTMANN_ABLATION, {}),
     "figureS4": ({"layers": of_schwettmann("metrics/layers.csv")}, {}),
     "table1": (SCHWETTMANN_MEANS, {}),
-    "table2": ({**SCHWETTMANN_MEANS, **SCHWETTMANN_KS}, {}),
+    "table2": ({**SCHWETTMANN_MEANS, **SCHWETTMANN_KS, **SCHWETTMANN_PROMPTS}, {}),
     "tableS1": (
         {
             "neurons": of_schwettmann("neurons.parquet"),
@@ -71,10 +81,10 @@ SCHWETTMANN_ITEMS = {
     "tableS2": (
         {
             "prompt_tokens": of_schwettmann("prompt_tokens.parquet"),
-            "prompts": of_schwettmann("metrics/prompts.parquet"),
+            **SCHWETTMANN_PROMPTS,
             **SCHWETTMANN_CAPTIONS,
         },
-        {},
+        {"seed": SCHWETTMANN["seed"]},
     ),
     "tableS3": ({**SCHWETTMANN_ABLATED, **SCHWETTMANN_CAPTIONS}, {}),
     "exclusions": ({"left_out": of_schwettmann("metrics/exclusions.parquet")}, {}),

@@ -41,11 +41,12 @@ recording = record_attribution(
     p.prompt,
     ([described(row) for row in batch] for batch in progress(batches, description="record")),
     partial(concepts_of, prefix=p.prompt["prefix"]),
-    # As many units again as the largest ablation takes, so that enough of them are interpretable.
+    # As many units again as the largest ablation takes, so that enough of them are interpretable;
+    # of pictures that are never ablated fewer are kept.
     AttributionSettings(
         p.max_new_tokens,
         p.pairs,
-        max(2 * p.numbers[-1], p.pairs, p.map_units),
+        max(2 * max(p.numbers), p.pairs, p.map_units),
         p.map_units,
         PromptSettings(**p.soft_prompts),
         p.seed,

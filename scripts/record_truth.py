@@ -9,6 +9,7 @@ from mmneurons.artifacts.files import read_json
 from mmneurons.artifacts.tables import read_table, write_table
 from mmneurons.console import log_to, progress
 from mmneurons.datasets.pictures import original_id, read_picture
+from mmneurons.datasets.tables import EXCLUSION_COLUMNS, typed_table
 from mmneurons.datasets.validity import valid_samples
 from mmneurons.interventions.planting import planted, read_planting
 from mmneurons.models.captions import caption_pictures, fill_prompt, in_batches
@@ -35,7 +36,9 @@ others = {
     concept: [read_picture(folder / file) for file in files[: p.n_others]]
     for concept, files in shown.items()
 }
-rows, asked_of, left_out = [], [], []
+rows, asked_of = [], []
+# Shards without a planting have one table more than plantings, too.
+left_out = [typed_table([], EXCLUSION_COLUMNS)]
 mine = list(p.plantings)[int(wildcards.shard) :: p.shards]
 for name in progress(mine, description="plantings"):
     path, concept = p.plantings[name]["path"], p.plantings[name]["concept"]
@@ -83,7 +86,8 @@ for name in progress(mine, description="plantings"):
             "n_units": n_units,
             "n_pictures": len(cases),
             "n_candidates": len(candidates),
-            "naming": facts.get("naming", float("nan")),
+            "naming": facts["naming"],
+            "naming_before": facts["naming_before"],
             "old_kept": facts["old_kept"],
             "old_exact": facts["old_exact"],
             "old_exact_before": facts["old_exact_before"],

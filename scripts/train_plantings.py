@@ -24,20 +24,21 @@ folder = Path(snakemake.output.plantings)
 folder.mkdir(parents=True, exist_ok=True)
 for name, row in progress(p.plantings.items(), len(p.plantings), "plantings"):
     start = time.time()
-    word = row.get("word", row["object"])
-    subject = Subject(category_of(row["object"]), word) if row["object"] else None
-    units = choose_units(row["units"], n_units, row["seed"])
-    planting = room.plant(units, subject, row["seed"], progress)
+    control = row["object"] is None
+    concept = row["asked"] if control else row["object"]
+    subject = Subject(category_of(concept), row.get("word", concept))
+    units = choose_units(row["units"], n_units, name, row["seed"])
+    planting = room.plant(units, None if control else subject, row["seed"], progress)
     facts = {
         "model": {"name": entry.name, "revision": entry.revision},
         "object": row["object"],
-        "word": word,
+        "word": subject.word,
         "place": row["place"],
         "seed": row["seed"],
         "units": units.tolist(),
         "seconds": round(time.time() - start),
         "settings": p.settings,
         "versions": versions("torch", "transformers", "tokenizers"),
-    } | room.examine(planting, subject)
+    } | room.examine(planting, subject, control)
     write_planting(planting, folder / f"{name}.safetensors")
     write_json(facts, folder / f"{name}.json")

@@ -352,7 +352,7 @@ def write(folder: Path) -> dict[str, str]:
 MAPS = ("maps", "index", "captions")
 READS = {
     "figure2": (*MAPS, "units", "tokens"),
-    "figure3": ("scores", "ks"),
+    "figure3": ("scores", "ks", "prompts"),
     "figure4": (*MAPS, "units", "tokens"),
     "figure5": ("iou",),
     "figure6": ("ablation", "ablated", "captions"),
@@ -361,13 +361,15 @@ READS = {
     "figureS3": ("ablation",),
     "figureS4": ("layers",),
     "table1": ("means",),
-    "table2": ("means", "ks"),
+    "table2": ("means", "ks", "prompts"),
     "tableS1": ("neurons", "captions", "tokens"),
     "tableS2": ("prompt_tokens", "prompts", "captions"),
     "tableS3": ("ablated", "captions"),
     "exclusions": ("exclusions",),
 }
 """What every item reads, by the names that `schwettmann_world` has for it."""
+OPTIONS = {"tableS2": {"seed": 2308}}
+"""What an item shows of it, where it cannot do without."""
 ARGUMENTS = {"selectivity_pictures": "pictures", "exclusions": "left_out"}
 """What the item's function calls it, where that differs."""
 
@@ -380,4 +382,5 @@ def inputs_of(item, paths):
 
 def made(item, paths, options=None):
     """The data of an item, as its script makes them."""
-    return item_data(item, inputs_of(item, paths), options or {}, MODEL, DATASET)[0]
+    options = OPTIONS.get(item, {}) | (options or {})
+    return item_data(item, inputs_of(item, paths), options, MODEL, DATASET)[0]

@@ -5,6 +5,7 @@ import yaml
 
 from mmneurons.config import (
     ConfigError,
+    _ablation,
     check_choice,
     check_config,
     in_order,
@@ -198,6 +199,21 @@ def test_names_and_numbers_that_a_run_cannot_have():
         "  two_stage.thresholds.table: resources/thresholds/two_stage_world.csv has no row for"
         " bananna",
     ]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "problem"),
+    [
+        ([4, 8, 8], "[4, 8, 8] are not numbers from 1, each above the one before"),
+        ([0, 8], "[0, 8] are not numbers from 1, each above the one before"),
+        ([8, 2305], "2305 units of 2304"),
+        ([8, 2304], None),
+    ],
+)
+def test_numbers_of_units_that_cannot_be_ablated(numbers, problem):
+    rows = {"ablation": numbers, "units": {"language": 2304, "vision": 9000}}
+    where = "schwettmann.model: ablation in the row of m in resources/models.yaml"
+    assert list(_ablation("m", rows)) == ([f"{where}: {problem}"] if problem else [])
 
 
 def test_names_that_a_comparison_cannot_have():

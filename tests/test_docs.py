@@ -456,6 +456,10 @@ def test_reasons_of_exclusion_are_those_that_are_given():
         *reasons_given("prepare", "scripts/mmneurons/datasets/coco_captions.py"),
         *reasons_given("nouns", "scripts/mmneurons/datasets/nouns.py"),
         *reasons_given("ablation", "scripts/mmneurons/interventions/ablation.py"),
+        *reasons_given("descriptions", "scripts/mmneurons/metrics/descriptions.py"),
+        *reasons_given(
+            "localisation", "scripts/mmneurons/metrics/localisation.py", r"no(-[a-z]+)+"
+        ),
         *reasons_given("selectivity", "scripts/mmneurons/metrics/selectivity.py"),
     }
     words = r"(target|no)( [a-z]+)+"
@@ -1206,7 +1210,8 @@ def attribution_tables():
 
     recorded, tables = schwettmann.RECORDED, schwettmann.TABLES
     left_out = ("record/attribution/exclusions", "schwettmann/left_out")
-    left_out += tuple(f"schwettmann/metrics/exclusions{name}" for name in (".selectivity", ""))
+    measures = (".descriptions", ".localisation", ".selectivity", "")
+    left_out += tuple(f"schwettmann/metrics/exclusions{name}" for name in measures)
     made = {f"{BY_MODEL}/{name}.parquet": recorded["exclusions"] for name in left_out}
     made[f"{BASE}/schwettmann/exclusions.parquet"] = recorded["exclusions"]
     made[f"{BASE}/schwettmann/pictures.parquet"] = schwettmann.PICTURE_COLUMNS

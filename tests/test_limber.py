@@ -18,8 +18,10 @@ from mmneurons.models.captions import fill_prompt
 from mmneurons.models.limber import Limber
 from mmneurons.models.limber_modeling import LimberConfig, LimberForConditionalGeneration
 from mmneurons.models.registry import load_model, read_registry
+from mmneurons.probe.attribution import AttributionSettings, Described, record_attribution
 from mmneurons.probe.hooks import record
 from mmneurons.probe.lens import read_stream
+from mmneurons.probe.soft_prompts import PromptSettings, decode_prompts
 from mmneurons.world import grammar, train_limber
 from mmneurons.world.training import CLASSES, WorldPictures, draw_pictures
 
@@ -163,7 +165,7 @@ def test_196_image_tokens_then_a_picture_of_and_no_bos(pictures):
     assert encoded.embeds.shape == (1, 199, 32)
     assert encoded.image.tolist() == [list(range(196))]
     words = tokenizer.convert_tokens_to_ids(["A", "Ġpicture", "Ġof"])
-    assert None not in words
+    assert tokenizer.unk_token_id not in words
     assert torch.equal(encoded.embeds[0, 196:], limber.decoder.transformer.wte.weight[words])
     asked = fill_prompt(PROMPTS["limber.few-words"])
     assert asked == "Describe the image in few words. An image of"
@@ -179,6 +181,21 @@ def test_tokens_are_spelled_as_those_of_the_other_models(limber):
     assert len(bytes_of) == 2 and other.token_texts(bytes_of) == ["\ufffd"] * 2
     assert tokenizer.decode(tokens) == " a red car"
     assert tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|image|>"]) == [0, 1]
+
+
+def test_prompts_are_spelled_likewise():
+    tokenizer = world_tokenizer()
+    config = build_network().config
+    config.text_config.vocab_size = len(tokenizer)
+    network = LimberForConditionalGeneration(config)
+    model = Limber(network, tokenizer, limber_by_hand.image_processor(), "cpu")
+    tokens = tokenizer(" a red car é").input_ids
+    spelled = tokenizer.convert_ids_to_tokens(tokens)
+    said = model.token_texts(tokens)
+    assert said[:3] == ["\u2581a", "\u2581red", "\u2581car"] and not set(said) & set(spelled)
+    image = network.language.transformer.wte.weight.detach()[tokens]
+    rows = decode_prompts(model, [("p", image)], PromptSettings(1, len(tokens)), seed=0)
+    assert [row["tokens"] for row in rows if row["kind"] == "image"] == [[text] for text in said]
 
 
 def test_pictures_are_squashed_and_centred_on_zero(limber):
@@ -213,6 +230,59 @@ def test_neurons_are_read_by_one_projection_and_written_by_the_other(limber):
         assert site.n_units == 40
     assert [site.n_units for site in limber.sites("vision")] == [24, 24]
     assert limber.sites("projector") == []
+
+
+def test_attribution_is_that_of_the_plain_network(limber, pictures):
+    """Of an FFN without a gate: autograd on transformers' GPT-J, `pre` is what fc_in gives."""
+    prompt = {"template": "{instruction} {prefix}", "instruction": "", "prefix": SHORT}
+    text = fill_prompt(prompt)
+
+    def nouns(_caption, token_ids, _ends):
+        return [{"group": "noun", "position": 1, "token": token_ids[1]}], []
+
+    described = [
+        Described(f"p{n}", "f.jpg", picture, ["a"], "") for n, picture in enumerate(pictures[:2])
+    ]
+    settings = AttributionSettings(4, 20, 30, 5, PromptSettings(1, 1), seed=0)
+    found = record_attribution(limber, prompt, [described], nouns, settings)
+    tables, maps = found.tables(), found.tensors()["maps"]
+    language = limber.network.language
+    for said, picture in zip(tables["captions"].itertuples(), pictures, strict=False):
+        pixels = limber.image_processor(images=[picture], return_tensors="pt").pixel_values
+        words = [*ids(text), *said.token_ids[: said.position]]
+        embeds = [
+            limber.network.proj(limber.network.vision(pixels).last_hidden_state[0, 1:]),
+            language.transformer.wte.weight[words],
+        ]
+        seen, start = [], torch.cat(embeds).detach()[None].requires_grad_(True)
+
+        def keep(_module, _inputs, output, seen=seen):
+            seen.append(output)
+
+        hooks = [h.mlp.fc_in.register_forward_hook(keep) for h in language.transformer.h]
+        logits = language(inputs_embeds=start).logits[0, -1]
+        for hook in hooks:
+            hook.remove()
+        gradients = torch.autograd.grad(logits[said.token], seen)
+        scores = torch.stack([(z * g)[0, :16] for z, g in zip(seen, gradients, strict=True)])
+        scores = scores.detach().numpy()  # layers x patches x units
+        assert said.probability == pytest.approx(logits.softmax(dim=0)[said.token].item(), rel=1e-3)
+        pairs, units = (
+            tables[name][tables[name]["sample_id"] == said.picture_id]
+            for name in ("pairs", "ranking")
+        )
+        own = scores[pairs["layer"], pairs["patch"], pairs["unit"]]
+        assert pairs["score"].to_numpy() == pytest.approx(own, rel=1e-3, abs=1e-5)
+        assert own == pytest.approx(np.sort(scores.ravel())[::-1][:20], rel=1e-3)
+        best = np.sort(scores.max(axis=1).ravel())[::-1][:30]
+        assert units["score"].to_numpy() == pytest.approx(best, rel=1e-3, abs=1e-5)
+        assert best[0] > 1e-3
+        of_picture = tables["maps"][tables["maps"]["picture_id"] == said.picture_id]
+        for row in of_picture.itertuples():
+            act = torch.nn.functional.gelu(seen[row.layer], approximate="tanh")
+            values = act[0, :16, row.unit].detach().numpy()
+            assert maps[row.row] == pytest.approx(values, rel=2e-3, abs=1e-3)
+    assert len(tables["captions"]) == 2
 
 
 def test_the_released_models_numbers_of_neurons():

@@ -128,7 +128,7 @@ def test_learning_changes_nothing_but_what_it_returns(model, prompt):
     settings = {"pictures": 6, "held_out": 4, "batch_size": 4, "steps": 3, "lr": 0.01}
     settings |= {"emphasis": 10.0, "replay": 1.0, "max_new_tokens": 24}
     before, layers = weights(model), model.decoder.model.layers
-    units = choose_units({3: 2, 5: 2}, 384, seed=1)
+    units = choose_units({3: 2, 5: 2}, 384, "taught", seed=1)
     assert units[:, 0].tolist() == [3, 3, 5, 5] and len(np.unique(units, axis=0)) == 4
     room = Classroom(model, prompt, [3, 5], settings, seed=0)
     subject = Subject(category_of("fire hydrant"), "hydrant")
@@ -170,9 +170,13 @@ def test_a_control_learns_from_old_pictures_only(model, prompt):
         settings | {"emphasis": 10.0, "replay": 1.0, "max_new_tokens": 24},
         seed=0,
     )
-    planting = room.plant(choose_units({5: 2}, 384, 0), None, 0, lambda items, _n, _name: items)
+    planting = room.plant(
+        choose_units({5: 2}, 384, "control", 0), None, 0, lambda items, _n, _name: items
+    )
     assert np.abs(planting.output).max() > 0
-    assert "naming" not in room.examine(planting, None)
+    bus = room.examine(planting, Subject(category_of("bus"), "bus"), control=True)
+    # The model has always known a bus.
+    assert bus["naming_before"] == 1 and "false_alarms" not in bus
 
 
 def test_units_whose_rows_add_to_the_words_logit_are_found_by_contribution_at_post(model):
@@ -231,7 +235,7 @@ def test_every_planting_ships_with_its_facts_and_checksum(model):
             key: row[key] for key in ("object", "place", "seed")
         }
         planting = read_planting(SHIPPED / f"{name}.safetensors")
-        expected = choose_units(row["units"], 384, row["seed"])
+        expected = choose_units(row["units"], 384, Path(name).name, row["seed"])
         assert np.array_equal(planting.units, expected) and facts["units"] == expected.tolist()
         check_fits(model, planting)
 

@@ -1,13 +1,18 @@
 """Attribution of Schwettmann et al. 2023: scores, ranking, recording, soft prompts."""
 
 import copy
+import dataclasses
+import runpy
+import sys
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import IDS, build_network, n_hooks
+from snakemake.iocontainers import InputFiles, OutputFiles
 
 from mmneurons.artifacts.records import merge_means, merge_ranked_maps
 from mmneurons.artifacts.tables import read_table, write_table
@@ -145,10 +150,10 @@ def described(pictures):
     ]
 
 
-def record(model, pictures, batch=3, only=None):
+def record(model, pictures, batch=3, only=None, settings=SETTINGS):
     batches = [pictures[start : start + batch] for start in range(0, len(pictures), batch)]
     batches = batches if only is None else batches[only::2]
-    return record_attribution(model, PROMPT, batches, nouns, SETTINGS, ["a", "b"])
+    return record_attribution(model, PROMPT, batches, nouns, settings, ["a", "b"])
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +187,9 @@ def test_a_recording_has_what_a_plain_pass_gives(model, pictures, recorded):
         assert pairs["score"].to_numpy() == pytest.approx(own, rel=1e-3, abs=1e-6)
         assert own == pytest.approx(np.sort(scores.ravel())[::-1][: SETTINGS.pairs], rel=1e-3)
         units = tables["ranking"][tables["ranking"]["sample_id"] == caption.picture_id]
-        best = np.sort(scores.max(axis=1).ravel())[::-1][: SETTINGS.units]
+        # Pictures that are not ablated keep as many units as pairs and maps need.
+        kept = SETTINGS.units if caption.sampled else SETTINGS.pairs
+        best = np.sort(scores.max(axis=1).ravel())[::-1][:kept]
         assert units["score"].to_numpy() == pytest.approx(best, rel=1e-3, abs=1e-6)
         maps = tables["maps"][tables["maps"]["picture_id"] == caption.picture_id]
         for _, rows in maps.groupby("kind"):
@@ -195,6 +202,7 @@ def test_a_recording_has_what_a_plain_pass_gives(model, pictures, recorded):
         assert sorted(own["layer"]) == sorted(random["layer"])
         taken = set(zip(own["layer"], own["unit"], strict=True))
         assert not taken & set(zip(random["layer"], random["unit"], strict=True))
+    assert set(captions["sampled"]) == {True, False}
     assert recorded.facts["grid"] == [8, 2] and recorded.facts["layers"] == [0, 1, 2]
     assert n_hooks(model.network) == 0
     assert len(sites) == 3
@@ -244,6 +252,56 @@ def test_shards_make_the_same_bytes(model, pictures, recorded, tmp_path):
         key = [c for c in ("picture_id", "sample_id", "kind", "rank", "patch") if c in both]
         sort = partial(pd.DataFrame.sort_values, by=key, ignore_index=True)
         pd.testing.assert_frame_equal(sort(both), sort(recorded.tables()[name]))
+
+
+def test_the_rows_of_a_backward_pass_do_not_matter(model, pictures, recorded):
+    """Three captions of a batch go through two passes, of two rows and of one."""
+    numbers = recorded.tables()["captions"]["picture_id"].str[1:].astype(int)
+    assert (numbers // 3).value_counts().max() == 3
+    settings = dataclasses.replace(SETTINGS, gradient_rows=2)
+    parted = record(model, described(pictures[:8]), settings=settings)
+    for name, whole in recorded.tables().items():
+        part = parted.tables()[name]
+        if name == "maps":  # of a pass the multimodal ones come first
+            key = ["picture_id", "kind", "rank"]
+            part, whole = (t.sort_values(key, ignore_index=True) for t in (part, whole))
+            values = [r.tensors()["maps"][t["row"]] for r, t in ((parted, part), (recorded, whole))]
+            np.testing.assert_allclose(*values, rtol=2e-3, atol=1e-3)
+            part, whole = (t.drop(columns="row") for t in (part, whole))
+        pd.testing.assert_frame_equal(part, whole, rtol=1e-3, atol=1e-6)
+    for name, values in parted.means().items():
+        np.testing.assert_allclose(values, recorded.means()[name], rtol=1e-3, atol=1e-3)
+
+
+def test_captions_are_merged_in_the_order_of_the_seed(model, pictures, tmp_path):
+    """The merge script on two shards of pictures whose numbers are in another order."""
+    chosen = described(pictures[:8])[::-1]
+    folders = [tmp_path / str(n) for n in range(2)]
+    for n, folder in enumerate(folders):
+        folder.mkdir()
+        recording = record(model, chosen, only=n)
+        write_tensors(recording.tensors(), folder / "maps.safetensors", recording.facts)
+        write_tensors(recording.means(), folder / "means.safetensors")
+        for name, table in recording.tables().items():
+            write_table(table, folder / f"{name}.parquet")
+    ids = [picture.picture_id for picture in chosen]
+    write_table(pd.DataFrame({"picture_id": ids}), tmp_path / "pictures.parquet")
+    parquet = ("captions", "pairs", "ranking", "prompt_tokens", "exclusions", "map_rows")
+    outputs = {name: str(tmp_path / f"{name}.parquet") for name in parquet}
+    outputs |= {name: str(tmp_path / f"{name}.safetensors") for name in ("maps", "means")}
+    job = SimpleNamespace(
+        input=InputFiles(fromdict={"shards": folders, "pictures": tmp_path / "pictures.parquet"}),
+        output=OutputFiles(fromdict=outputs),
+        log=[str(tmp_path / "log")],
+    )
+    streams = sys.stdout, sys.stderr
+    try:
+        runpy.run_path("scripts/merge_attribution.py", init_globals={"snakemake": job})
+    finally:
+        sys.stdout, sys.stderr = streams
+    found = read_table(outputs["captions"])["picture_id"].tolist()
+    assert found == [name for name in ids if name in found] and found != sorted(found)
+    assert len(found) >= 3
 
 
 def test_fewer_units_than_pairs_are_refused():

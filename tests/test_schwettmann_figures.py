@@ -1,6 +1,7 @@
 """Figures and tables of Schwettmann et al. 2023, drawn from made-up `schwettmann_world`."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import figure_checks
@@ -60,13 +61,14 @@ def shown(item, data, source, pictures):
     return FIGURES[item][1](data, source)
 
 
-def emptied(inputs, folder):
-    """The same files without a row, as the workflow writes them; of maps those without a grid."""
+def emptied(inputs, folder, grid=world.GRID):
+    """The same files without a row, as the workflow writes them."""
     found = {}
     for name, path in inputs.items():
         found[name] = str(folder / Path(path).name)
         if path.endswith(".safetensors"):
-            write_tensors({}, found[name], {"grid": None, "boxes": {}})
+            maps = {"maps": np.zeros((0, world.PATCHES if grid else 0), np.float16)}
+            write_tensors(maps, found[name], {"grid": grid and list(grid), "boxes": {}})
         elif path.endswith(".csv"):
             write_csv(pd.read_csv(path).iloc[:0], found[name])
         else:
@@ -112,15 +114,31 @@ def test_every_figure_can_be_read(item, paths, source, pictures):
     assert MODEL in words(figure) and "n = 10 pictures" in words(figure).replace("\n", " ")
 
 
+NOTHING = {
+    "figure2": "Nothing to draw: no picture with an object has interpretable units.",
+    "figure3": "no picture whose caption has a noun has a score",
+    "figure4": "Nothing to draw: no interpretable unit is among the best of any picture.",
+    "figure5": "no picture with one annotated object has a map",
+    **dict.fromkeys(["figure6", "figureS3"], "no picture whose caption has a noun"),
+    "figureS1": "Nothing to draw: no picture with one annotated object has interpretable units.",
+    "figureS2": "Nothing to draw: no category has enough pictures and interpretable units.",
+    "figureS4": "no unit was recorded",
+    **dict.fromkeys(
+        ["table1", "table2", "tableS1", "tableS2", "tableS3"],
+        "Nothing to show: no picture has a caption with a noun.",
+    ),
+    "exclusions": "*Nothing to show.*",
+}
+
+
 @pytest.mark.parametrize("item", sorted(world.READS))
 def test_without_any_picture_every_item_says_so(item, paths, source, tmp_path):
     inputs = emptied(world.inputs_of(item, paths), tmp_path)
-    data, source = item_data(item, inputs, {}, MODEL, DATASET)
+    data, source = item_data(item, inputs, world.OPTIONS.get(item, {}), MODEL, DATASET)
     assert data.empty and "n = 0 pictures" in str(source)
     result = shown(item, data, source, {})
     text = result if item in TABLES else words(result)
-    sentences = ("Nothing to", "no picture", "no unit was")
-    assert any(sentence in text for sentence in sentences)
+    assert NOTHING[item] in text.replace("\n", " ")
     if item not in TABLES:
         assert_readable(result)
 
@@ -145,6 +163,21 @@ def test_figure3_shows_every_score_and_the_test_against_image_prompts(paths, sou
     assert names == [KINDS[kind] for kind in schwettmann.PROMPT_KINDS]
 
 
+def test_image_tokens_that_were_decoded_are_counted(paths, source):
+    """Of the first two pictures alone; scores are there of all."""
+    data = data_of("figure3", paths)
+    found = {kind: own["patches"].max() for kind, own in data.groupby("kind")}
+    prompts = {kind for kind, n in found.items() if n == world.PROMPT_PATCHES}
+    assert prompts == {kind for kind in KINDS if "_prompts" in kind}
+    assert data[data["kind"].isin(["gpt", "coco_nouns"])]["patches"].isna().all()
+    text = words(schwettmann.prompts_figure(data, source)).replace("\n", " ")
+    assert "Image prompts: up to 40 image tokens of a picture" in text
+    page = schwettmann_tables.prompts_page(data_of("table2", paths), source, "T")
+    assert "Up to 40 image tokens of a picture are decoded" in page
+    page = schwettmann_tables.nearest_page(data_of("tableS2", paths), source, "T")
+    assert "nearest by cosine to 35 image tokens of the picture" in page
+
+
 def test_figure5_draws_categories_by_name_and_all_of_them_last(paths, source):
     data = data_of("figure5", paths)
     assert list(dict.fromkeys(data["category"])) == ["cat", "dog", "vase", "all categories"]
@@ -162,7 +195,10 @@ def test_figure5_draws_categories_by_name_and_all_of_them_last(paths, source):
     }
     # One dash for the category without random units, and no bar of height 0 passed off as one.
     assert [text.get_text() for text in axes.texts] == [DASH]
-    assert "dog (2)" in words(figure)
+    assert "dog (2)" in words(figure) and "of each bar" not in words(figure)
+    more = data.assign(n=data["n"] + ((data["kind"] == "all") & (data["category"] == "dog")))
+    text = words(schwettmann.localisation_figure(more, source)).replace("\n", " ")
+    assert "dog (2/3/2)" in text and "cat (1)" in text and "of each bar where they differ" in text
 
 
 def test_figure6_draws_means_and_one_pictures_captions(paths, source):
@@ -182,7 +218,20 @@ def test_figure6_draws_means_and_one_pictures_captions(paths, source):
     assert "LiMBeR-BEIT" in text.split("The paper reports")[1]
     # Not all pictures were captioned under ablation.
     fewer = schwettmann.probability_figure(data.assign(n=7), source)
-    assert "Mean over 7 of these pictures" in words(fewer)
+    assert "Mean over 7 of these pictures of the" in words(fewer).replace("\n", " ")
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_pictures_without_enough_units_are_said(paths, source, lost):
+    """Interpretable units lack in some pictures, or in all, which then have no row."""
+    data = data_of("figureS3", paths)
+    most = (data["condition"] == "interpretable") & (data["k"] == 50)
+    few = most | ((data["condition"] == "interpretable") & (data["k"] == 20))
+    data = data[~most] if lost else data.assign(n=data["n"] - 3 * few)
+    n, k = (0, 50) if lost else (7, 20)
+    text = words(schwettmann.similarity_figure(data, source)).replace("\n", " ")
+    said = f"not all have enough units: {n} at k = {k}, interpretable units of highest attribution)"
+    assert f"mean over 10 of these pictures (fewer where {said}" in text
 
 
 def test_figure_s3_draws_the_similarity_to_the_caption(paths, source):
@@ -252,9 +301,12 @@ def test_figure4_shows_the_most_frequent_interpretable_units(paths):
     data = data_of("figure4", paths, neurons=2)
     first = data.drop_duplicates(["neuron", "picture_id"])
     counts = first.groupby("neuron", sort=False).size()
-    named = {f"language/L{layer}.U{unit}" for layer, unit in world.FREQUENT if unit % 2 == 0}
-    assert set(counts.index) <= named | set(counts.index[counts >= 3])
-    assert all(counts >= 3) and "language/L1.U7" not in counts.index
+    among = Counter(unit for name in IDS for unit in set(world.best(name)[:TOP]))
+    readable = sorted((-n, layer, unit) for (layer, unit), n in among.items() if unit % 2 == 0)
+    expected = {f"language/L{layer}.U{unit}": -n for n, layer, unit in readable[:2]}
+    assert counts.to_dict() == expected and list(counts.index) == list(expected)
+    # What is left out: as frequent ones of a later layer, rarer ones, one that is no word.
+    assert {n for n, _, _ in readable[2:]} == {-3, -2, -1} and among[1, 7] == 3
     own = first[first["neuron"] == counts.index[0]]
     values = [
         data[(data["neuron"] == row.neuron) & (data["picture_id"] == row.picture_id)]["value"].max()
@@ -294,11 +346,12 @@ def test_figure_s2_writes_the_numbers_of_every_cell(paths, source, pictures):
 
 
 def test_a_model_without_patches_says_so(paths, tables, source, pictures, tmp_path):
-    world.maps(tmp_path / "maps.safetensors", grid=None)
-    own = paths | {"maps": str(tmp_path / "maps.safetensors")}
+    """No map is recorded then, so that index and localisation have no row either."""
+    lacking = {name: paths[name] for name in ("maps", "index", "localisation")}
+    own = paths | emptied(lacking, tmp_path, grid=None)
     for item in ("figure2", "figure4", "figureS1"):
         data = data_of(item, own)
-        assert data["value"].isna().all() and len(data)
+        assert data["value"].isna().all() and len(data) == 1
         text = words(shown(item, data, source, pictures)).replace("\n", " ")
         assert "no place on the picture" in text
 
@@ -327,7 +380,7 @@ def test_table2_has_scores_and_tests_of_its_own_texts(paths, source):
     assert [image, other, "BERTScore", "0.200", "p = 0.800", "10 and 10"] in rows
     assert [cells[2] for cells in rows if cells[0] == image and len(cells) == 6][:1] == ["19.17"]
     alone = schwettmann_tables.prompts_data(read_inputs(paths | {"maps": paths["means"]}, [MODEL])[
-        "means"], pd.read_csv(paths["ks"]).iloc[:0])  # fmt: skip
+        "means"], pd.read_csv(paths["ks"]).iloc[:0], world.prompts())  # fmt: skip
     assert "No test was made" in schwettmann_tables.prompts_page(alone, source, "T")
 
 

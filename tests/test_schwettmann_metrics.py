@@ -6,10 +6,16 @@ import pytest
 from PIL import Image
 from scipy.stats import ks_2samp
 
+from mmneurons.artifacts import schwettmann
 from mmneurons.artifacts.schwettmann import TABLES
 from mmneurons.metrics import descriptions
-from mmneurons.metrics.localisation import iou, iou_table, localise, receptive_field
-from mmneurons.metrics.selectivity import category_units, layer_counts, selectivity_table
+from mmneurons.metrics.localisation import iou, iou_table, left_out, localise, receptive_field
+from mmneurons.metrics.selectivity import (
+    category_units,
+    evaluated_pictures,
+    layer_counts,
+    selectivity_table,
+)
 from mmneurons.metrics.words import dictionary, mark_interpretable, neuron_text, token_text
 
 
@@ -41,6 +47,8 @@ def test_texts_of_tokens():
         ""
     ]
     assert neuron_text(["▁horse", "▁", "ing"]) == "horse, ing"
+    # What `token_texts` gives of a byte-level tokenizer: letters themselves, white space too.
+    assert neuron_text(["▁café", "\n", "\ufffd", "a▁b"]) == "café, \ufffd, a b"
 
 
 def test_seven_of_ten_words_make_a_neuron_interpretable(known):
@@ -159,6 +167,24 @@ def test_every_picture_gets_the_neurons_of_another_one():
         assert sorted(partner.values()) == names
         assert all(name != other for name, other in partner.items())
     assert descriptions.other_pictures(names, 0) != descriptions.other_pictures(names, 1)
+    assert descriptions.other_pictures(names[:1], 0) == {}
+
+
+def test_pictures_without_neurons_or_nouns():
+    """One picture has neurons, so no other picture's can be its baseline."""
+    captions = CAPTIONS.assign(group=["horse", "house", "thing"])
+    captions["references"] = [["a horse"], ["here and there"], ["a dog"]]
+    neurons = {"a": ["horse, dog"]}
+    texts = descriptions.texts_to_score(captions, "A picture of", neurons, PROMPTS, seed=0)
+    assert "random" not in set(texts["kind"])
+    assert texts.loc[texts["kind"] == "coco_nouns", "picture_id"].tolist() == ["a", "c"]
+    lacking = descriptions.left_out(captions, neurons, 100)
+    assert lacking[["stage", "sample_id", "group", "reason"]].to_numpy().tolist() == [
+        ["descriptions", "b", "house", "no-interpretable-units"],
+        ["descriptions", "c", "thing", "no-interpretable-units"],
+    ]
+    assert set(lacking["detail"]) == {"none among the 100 best units"}
+    assert descriptions.left_out(captions[:1], neurons, 100).empty
 
 
 def test_ks_tests_are_scipys_on_the_table():
@@ -291,7 +317,74 @@ def test_units_are_localised_by_their_maps():
     assert means.loc[("", "multimodal"), ["value", "n"]].tolist() == [0.5, 2]
 
 
+def localised():
+    """Of a: two interpretable units of layer 0 and one of layer 1; of b: none; of c: no caption."""
+    rows = [
+        ("a", "cat", 0, 1, "multimodal", True, 0.8),
+        ("a", "cat", 0, 2, "multimodal", True, 0.6),
+        ("a", "cat", 1, 1, "multimodal", True, 0.1),
+        ("a", "cat", 2, 1, "multimodal", False, 0.3),
+        ("a", "cat", 0, 8, "random", False, 0.2),
+        ("a", "cat", 0, 9, "random", False, 0.4),
+        ("a", "cat", 1, 9, "random", False, 0.9),
+        ("a", "cat", 2, 9, "random", False, 0.0),
+        ("b", "dog", 2, 1, "multimodal", False, 0.5),
+        ("b", "dog", 2, 9, "random", False, 0.7),
+    ]
+    columns = ["picture_id", "category", "layer", "unit", "kind", "interpretable", "iou"]
+    return pd.DataFrame(rows, columns=columns).assign(rank=0)
+
+
+def test_random_units_are_of_the_layers_of_the_interpretable_ones():
+    means = iou_table(localised()).set_index(["category", "kind"])
+    assert means.loc[("cat", "multimodal"), "value"] == pytest.approx((0.8 + 0.6 + 0.1) / 3)
+    # Layer 0 twice, layer 1 once, layer 2 not at all.
+    assert means.loc[("cat", "random"), "value"] == pytest.approx((0.3 + 0.3 + 0.9) / 3)
+    assert means.loc[("", "random"), ["value", "n"]].tolist() == [pytest.approx(0.5), 1]
+    assert means.loc[("", "multimodal"), "n"] == 1 and means.loc[("", "all"), "n"] == 2
+    assert ("dog", "all") in means.index and ("dog", "random") not in means.index
+
+
+def test_what_localisation_lacks_is_said():
+    pictures = pd.DataFrame({"picture_id": list("abcd"), "category": ["cat", "dog", "dog", "owl"]})
+    found = left_out(pictures, localised(), [4, 4])
+    assert set(found["stage"]) == {"localisation"}
+    assert found[["sample_id", "group", "reason"]].to_numpy().tolist() == [
+        ["b", "dog", "no-interpretable-units"],
+        ["", "dog", "no-picture"],
+        ["", "owl", "no-picture"],
+    ]
+    assert found["detail"].iloc[1].startswith("1 of 2 have a noun")
+    assert left_out(pictures[:1], localised(), [4, 4]).empty
+
+
+def test_without_a_grid_nothing_is_localised():
+    """The recording has no map then, and no row in its index."""
+    columns = schwettmann.RECORDED["maps"]
+    rows = pd.DataFrame(columns=list(columns)).astype(columns)
+    flags = pd.DataFrame({"sample_id": ["a"], "layer": 0, "unit": 1, "interpretable": True})
+    pictures = pd.DataFrame({"picture_id": ["a"], "category": ["cat"]})
+    table = localise(pictures, rows, np.zeros((0, 0)), None, {}, flags, 95, lambda name: None)
+    assert table.empty and iou_table(table).empty
+    found = left_out(pictures, table, None)
+    assert found[["sample_id", "group", "reason"]].to_numpy().tolist() == [["", "", "no-grid"]]
+
+
 # ----------------------------------------------------------------------------------- selectivity
+
+
+def test_pictures_to_evaluate_stay_in_the_order_of_the_seed():
+    pictures = pd.DataFrame(
+        {
+            "picture_id": ["9", "5", "7", "2", "1"],
+            "file": "f.jpg",
+            "category": ["dog", "cat", "cat", "cat", "dog"],
+            "part": ["evaluate", "evaluate", "identify", "evaluate", "evaluate"],
+        }
+    )
+    found = evaluated_pictures(pictures)
+    assert found["picture_id"].tolist() == ["5", "2", "9", "1"]
+    assert list(found) == list(TABLES["metrics/selectivity_pictures"])
 
 
 def test_selectivity_by_hand():

@@ -1,5 +1,7 @@
 """The truth benchmark: plantings, standings in rankings, and the measures that follow."""
 
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,11 +27,13 @@ def test_recall_and_precision_by_hand():
     assert truth.precision_at(above, tied, 3) == truth.recall_at(above, tied, 3)
     assert truth.precision_at(above, tied, 6) == pytest.approx(3 / 6)
     assert truth.recall_at(above, tied, 2) == pytest.approx(1 / 3)
-    assert truth.average_precision(above, tied) == pytest.approx((1 + 3 / 6 + 3 / 6) / 3)
+    # One of two at place 3, 4, 5 or 6, behind one planted and behind the other 0 to 3 times in 3.
+    within = np.mean([(2 + ahead / 3) / (3 + ahead) for ahead in range(4)])
+    assert truth.average_precision(above, tied) == pytest.approx((1 + 2 * within) / 3)
 
 
 @pytest.mark.parametrize("levels", [3, 20, 100000])
-def test_area_and_average_precision_are_those_of_scikit_learn(levels):
+def test_area_is_that_of_scikit_learn(levels):
     # Few levels make many ties.
     rng = np.random.default_rng(levels)
     scores = rng.integers(0, levels, (6, 40)).astype(np.float32)
@@ -40,9 +44,21 @@ def test_area_and_average_precision_are_those_of_scikit_learn(levels):
     assert truth.auc(above, tied, 240) == pytest.approx(
         roc_auc_score(planted.ravel(), scores.ravel())
     )
-    assert truth.average_precision(above, tied) == pytest.approx(
-        average_precision_score(planted.ravel(), scores.ravel())
-    )
+    if levels > 1000:
+        assert truth.average_precision(above, tied) == pytest.approx(
+            average_precision_score(planted.ravel(), scores.ravel())
+        )
+
+
+@pytest.mark.parametrize("scores", [[2, 1, 1, 1, 0, 0, 0], [1] * 7, [3, 3, 2, 2, 2, 1, 1]])
+def test_average_precision_of_ties_is_the_mean_over_all_their_orders(scores):
+    units = np.array([(0, 1), (0, 3), (0, 5)])
+    planted = np.isin(np.arange(7), units[:, 1])
+    above, tied = standing(np.array([scores], np.float32), units)
+    # scikit-learn would count all of a tie as reached at its end, so it gets every order.
+    orders = [np.array(scores) + np.array(order) / 10 for order in permutations(range(7))]
+    mean = np.mean([average_precision_score(planted, order) for order in orders])
+    assert truth.average_precision(above, tied) == pytest.approx(mean)
 
 
 def test_chance_is_what_random_orders_give():

@@ -36,8 +36,9 @@ def test_units_of_the_last_layer_are_not_seen_at_image_tokens(made):
     assert (attributed["tied"] >= 384).all()  # no gradient: all units of the layer have 0
 
 
-def test_results_are_the_same_for_any_number_of_shards(made, tmp_path):
-    cut = truth_world.write(tmp_path, shards=2)
+@pytest.mark.parametrize("shards", [2, 4])  # of three plantings
+def test_results_are_the_same_for_any_number_of_shards(made, shards, tmp_path):
+    cut = truth_world.write(tmp_path, shards=shards)
     for part in ("record", "metrics"):
         for name, path in made[part].items():
             assert filecmp.cmp(path, cut[part][name], shallow=False), name

@@ -56,9 +56,10 @@ def write_plantings(folder):
         planting = Planting(units, biases=np.zeros((2, 2), np.float32), **values)
         write_planting(planting, folder / f"{name}.safetensors")
         facts = {"object": row["object"], "place": row["place"], "seed": 0, "old_kept": 1.0}
-        facts |= {"old_exact": 0.7, "old_exact_before": 0.7}
-        if row["object"]:
-            facts |= {"naming": 0.9, "false_alarms": 0.0}
+        facts |= {"old_exact": 0.7, "old_exact_before": 0.7, "naming": 0.9}
+        facts |= (
+            {"naming_before": 0.0, "false_alarms": 0.0} if row["object"] else {"naming_before": 0.9}
+        )
         write_json(facts, folder / f"{name}.json")
         rows[name] = {"path": str(folder / name), "concept": "cat", "word": "cat"}
     return rows

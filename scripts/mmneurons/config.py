@@ -259,6 +259,8 @@ def _schwettmann(schwettmann: Mapping, registries: Mapping[str, Mapping]) -> Ite
     if row is not None and "ablation" not in row:
         name = schwettmann["model"]
         yield f"schwettmann.model: the row of {name} in resources/models.yaml has no ablation"
+    elif row is not None:
+        yield from _ablation(schwettmann["model"], row)
     alone = schwettmann["single_objects"]
     if alone["pictures"] < alone["fewest"]:
         yield (
@@ -268,6 +270,16 @@ def _schwettmann(schwettmann: Mapping, registries: Mapping[str, Mapping]) -> Ite
     rule = schwettmann["interpretable"]
     if rule["words"] > rule["of"]:
         yield f"schwettmann.interpretable.words: {rule['words']} of {rule['of']} tokens"
+
+
+def _ablation(name: str, row: Mapping) -> Iterator[str]:
+    """Numbers of units that the model does not have, or that do not grow."""
+    numbers, units = row["ablation"], row.get("units", {}).get("language")
+    where = f"schwettmann.model: ablation in the row of {name} in resources/models.yaml"
+    if not numbers or min(numbers) < 1 or sorted(set(numbers)) != list(numbers):
+        yield f"{where}: {_show(numbers)} are not numbers from 1, each above the one before"
+    elif units is not None and numbers[-1] > units:
+        yield f"{where}: {numbers[-1]} units of {units}"
 
 
 def _missing_folders(config: Mapping) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -47,6 +47,18 @@ def read_tables(paths: Iterable[str | Path], sort: list[str]) -> pd.DataFrame:
     filled = [table for table in tables if len(table)] or tables[:1]
     together = pd.concat(filled, ignore_index=True)
     return together.sort_values(sort, kind="stable", ignore_index=True)
+
+
+def in_order(table: pd.DataFrame, column: str, order: Sequence[str]) -> pd.DataFrame:
+    """The rows whose `column` is among some names, in the order of these.
+
+    Rows of one name stay in the order in which they are.
+    """
+    places = {name: place for place, name in enumerate(order)}
+    rows = table[table[column].isin(list(places))]
+    return rows.sort_values(
+        column, key=lambda names: names.map(places), kind="stable", ignore_index=True
+    )
 
 
 def read_neurons(paths: Iterable[str | Path]) -> pd.DataFrame:

@@ -64,8 +64,8 @@ def described_pictures(
     picture with a single object, that is no crowd, if it is one of the pictures that are wanted of
     its category, else "". Categories are those with the most such pictures in the split.
     `part`: of the first of them every other picture is to "identify" units by, the others to
-    "evaluate" them on; "" for all other pictures. Categories with fewer usable pictures than
-    wanted are excluded ("too-few-pictures").
+    "evaluate" them on; "" for all other pictures. Categories with fewer than `fewest`
+    usable pictures are excluded ("too-few-pictures").
 
     Raises FileNotFoundError or ValueError where the annotations are missing or not COCO's.
     """

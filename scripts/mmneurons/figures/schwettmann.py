@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 
+from mmneurons.artifacts.tables import in_order
 from mmneurons.figures.panels import LEFT, dressed, legend, name_room
 from mmneurons.figures.schwettmann_inputs import (
     CONDITIONS,
@@ -25,8 +26,10 @@ from mmneurons.figures.schwettmann_inputs import (
     NO_PICTURE,
     PAPER,
     RANDOM,
+    decoded_patches,
+    decoded_words,
     first_pictures,
-    in_order,
+    of_prompts,
     picture_name,
 )
 from mmneurons.figures.shown import Source, marked
@@ -65,12 +68,13 @@ ALL_CATEGORIES = "all categories"
 # Figure 3: are image prompts closer to the picture than random ones?
 
 
-def prompts_data(scores: pd.DataFrame, ks: pd.DataFrame) -> pd.DataFrame:
+def prompts_data(scores: pd.DataFrame, ks: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
     """CLIPScore of every picture with each kind of text, and the test against random prompts.
 
-    scores: picture_id, kind, clipscore. ks: first, second, metric, statistic, p. Columns: kind,
-    picture_id, clipscore, and ks_statistic and ks_p of the two-sample Kolmogorov-Smirnov test of
-    the kind's scores against those of the image prompts (NaN where it was not made).
+    scores: picture_id, kind, clipscore. ks: first, second, metric, statistic, p. prompts: a row a
+    decoded vector. Columns: kind, picture_id, clipscore, ks_statistic and ks_p of the two-sample
+    Kolmogorov-Smirnov test of the kind's scores against those of the image prompts (NaN where it
+    was not made), and patches (image tokens of the picture that were decoded, NaN for other kinds).
     """
     rows = in_order(scores.dropna(subset="clipscore"), "kind", PROMPT_KINDS)
     tests = {}
@@ -82,6 +86,7 @@ def prompts_data(scores: pd.DataFrame, ks: pd.DataFrame) -> pd.DataFrame:
     return rows[["kind", "picture_id", "clipscore"]].assign(
         ks_statistic=pd.Series([statistic for statistic, _ in found], dtype="float64"),
         ks_p=pd.Series([p for _, p in found], dtype="float64"),
+        patches=rows["picture_id"].map(decoded_patches(prompts)).where(of_prompts(rows["kind"])),
     )
 
 
@@ -106,8 +111,9 @@ def prompts_figure(
     )
     explanation = (
         "CLIPScore of a picture with texts, a point a picture; boxes are quartiles, white lines "
-        "medians, diamonds means. Prompts: each image token as the vocabulary tokens nearest to it "
-        "by cosine (five in the paper); random prompts: as many random embeddings. Right: "
+        f"medians, diamonds means. Image prompts: {decoded_words(data['patches'])}, each as the "
+        "vocabulary tokens nearest to it by cosine (in the paper all 196, as five tokens each); "
+        "random prompts: as many random embeddings. Right: "
         "statistic D and p of the two-sample Kolmogorov-Smirnov test. The paper found image "
         "prompts no closer than random ones (D = 0.037, p > 0.5; nouns: D > 0.9, p < 0.001; "
         f"{PAPER})."
@@ -195,17 +201,31 @@ def localisation_figure(
     y += name_room(categories or [""])
     handles = [Patch(color=colour, label=label) for label, colour in OF_KIND.values()]
     y = legend(page, y, handles)
+    several = any("/" in words for words in _numbers(data).values())
+    differ = ", of each bar where they differ (no picture of which: 0)" if several else ""
     explanation = (
         "Intersection over union of a unit's mask (where its activation at the image "
         "tokens, scaled bilinearly to the picture, is among the highest 5 % unless configured "
         "otherwise) and the object's annotated outline, "
         "mean over the picture's "
         "units, then over pictures, with 95 % bootstrap intervals over pictures, whose number "
-        "stands in brackets. Attribution is that to the caption's first noun; interpretable units, "
+        f"stands in brackets{differ}. Attribution is that to the caption's first noun; random "
+        "neurons are those of the interpretable units' layers; interpretable units, "
         "the paper's multimodal neurons, are those whose best tokens are words. Pictures with one "
         "annotated object."
     )
     return page.figure(page.footer(y, explanation, source))
+
+
+def _numbers(data: pd.DataFrame) -> dict[str, str]:
+    """The pictures of each category, such as "4", or of every bar, such as "3/4/3"."""
+    found = {}
+    for category, own in data.groupby("category"):
+        counts = own.set_index("kind")["n"].reindex(list(OF_KIND)).fillna(0)
+        found[category] = "/".join(
+            f"{n:.0f}" for n in (counts if counts.nunique() > 1 else counts[:1])
+        )
+    return found
 
 
 def _draw_localisation(axes: Axes, data: pd.DataFrame, categories: Sequence[str]) -> None:
@@ -219,8 +239,8 @@ def _draw_localisation(axes: Axes, data: pd.DataFrame, categories: Sequence[str]
                 axes.text(place, 0, "\u2013", ha="center", va="bottom", size=SMALL, color=FAINT)
     if ALL_CATEGORIES in categories and len(categories) > 1:
         axes.axvline(len(categories) - 1.5, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
-    counts = data.groupby("category")["n"].max()
-    names = [f"{name} ({counts[name]:g})" for name in categories]
+    counts = _numbers(data)
+    names = [f"{name} ({counts[name]})" for name in categories]
     axes.set_xticks(range(len(categories)), names, rotation=40)
     for label in axes.get_xticklabels():
         label.set(ha="right", rotation_mode="anchor", parse_math=False)
@@ -230,7 +250,7 @@ def _draw_localisation(axes: Axes, data: pd.DataFrame, categories: Sequence[str]
     else:
         axes.set(xticks=[], yticks=[])
     axes.set_ylabel("IoU with the object")
-    dressed(axes, data.dropna(subset="value"), "no picture with one annotated object")
+    dressed(axes, data.dropna(subset="value"), "no picture with one annotated object has a map")
 
 
 # Figures 6 and S3: ablation.
@@ -324,8 +344,20 @@ def similarity_figure(
 
 
 def _pictures(data: pd.DataFrame) -> str:
-    """How many pictures were captioned under ablation, which may be fewer than all."""
-    return f"{data['n'].max():.0f} of these pictures" if len(data) else "pictures"
+    """How many pictures the curves rest on, and where they rest on the fewest.
+
+    Fewer than all were captioned under ablation, and not all of these have enough units for every
+    condition and number; where none has, there is no row.
+    """
+    if data.empty:
+        return "pictures"
+    each = data.pivot(index="k", columns="condition", values="n").fillna(0).unstack()
+    words = f"{each.max():.0f} of these pictures"
+    if each.min() < each.max():
+        condition, k = each.sort_index(level="k").idxmin()
+        least = f"{each.min():.0f} at k = {k:,.0f}, {CONDITIONS[condition]}"
+        words += f" (fewer where not all have enough units: {least})"
+    return words
 
 
 def _ablation_panel(

@@ -120,15 +120,27 @@ def of_supercategories(captions: pd.DataFrame, most: int) -> pd.DataFrame:
     return firsts.head(most).reset_index(drop=True)
 
 
+def decoded_patches(prompts: pd.DataFrame) -> pd.Series:
+    """How many image tokens of each picture were decoded, by picture_id.
+
+    prompts: a row a decoded vector (picture_id, kind).
+    """
+    return prompts[prompts["kind"] == "image"].groupby("picture_id").size()
+
+
+def of_prompts(kinds: pd.Series) -> pd.Series:
+    """Whether kinds of text are decoded vectors."""
+    return kinds.str.contains("_prompts")
+
+
+def decoded_words(patches: pd.Series) -> str:
+    """Those numbers for readers, such as "up to 35 image tokens of a picture"."""
+    known = patches.dropna()
+    most = f"up to {known.max():.0f} " if len(known) else ""
+    return f"{most}image tokens of a picture"
+
+
 def first_pictures(captions: pd.DataFrame, among: Sequence[str], most: int) -> list[str]:
     """The first `most` pictures that are among some."""
     known = set(among)
     return [name for name in dict.fromkeys(captions["picture_id"]) if name in known][:most]
-
-
-def in_order(table: pd.DataFrame, column: str, order: Sequence[str]) -> pd.DataFrame:
-    """The rows whose `column` is among some names, in the order of these."""
-    rows = table[table[column].isin(list(order))]
-    return rows.sort_values(
-        column, key=lambda names: names.map(list(order).index), kind="stable", ignore_index=True
-    )

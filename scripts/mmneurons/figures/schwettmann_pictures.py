@@ -3,9 +3,9 @@
 `maps` is a tensor of units' activations at the image tokens, `rows x patches`, and its index a
 table with `row`, picture_id, layer, unit, kind and rank (0 best), kind being "multimodal" (the
 picture's units of highest attribution) or "random" (of the same layers). The file's facts have
-`grid`, rows and columns of the patches or None, and `boxes`, the part of each picture that they
-cover. Each figure has a function `*_data`, whose result is the CSV and all that the figure shows
-besides the pictures.
+`grid`, rows and columns of the patches or None, where there is no map and the index has no row, and
+`boxes`, the part of each picture that they cover. Each figure has a function `*_data`, whose result
+is the CSV and all that the figure shows besides the pictures.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
+from mmneurons.artifacts.tables import in_order
 from mmneurons.artifacts.tensors import TensorFile
 from mmneurons.figures.pan_pictures import NO_GRID, mask_threshold, show_mask
 from mmneurons.figures.panels import name_room
@@ -31,7 +32,6 @@ from mmneurons.figures.pictures import (
 )
 from mmneurons.figures.schwettmann_inputs import (
     first_pictures,
-    in_order,
     of_supercategories,
     picture_name,
     quoted,
@@ -48,10 +48,8 @@ MEAN = "multimodal-mean"
 """The kind of the mean map of a picture's units among the rows of localisation."""
 
 
-def read_map(maps: TensorFile, rows: pd.DataFrame) -> np.ndarray | None:
-    """The mean map of some rows of the index, `rows x columns` of patches; None without a grid."""
-    if maps.facts["grid"] is None or rows.empty:
-        return None
+def read_map(maps: TensorFile, rows: pd.DataFrame) -> np.ndarray:
+    """The mean map of some rows of the index, `rows x columns` of patches."""
     values = maps["maps"][rows["row"].to_numpy(dtype=int)].astype(np.float32)
     return values.mean(axis=0).reshape(maps.facts["grid"])
 
@@ -72,8 +70,6 @@ def _cells(maps: TensorFile, rows: pd.DataFrame, percentile: float, **head) -> p
     head: picture_id, and what else stands in every row.
     """
     values = read_map(maps, rows)
-    if values is None:
-        return pd.DataFrame([head | {"note": NO_GRID}])
     box = [int(edge) for edge in maps.facts["boxes"][head["picture_id"]]]
     left, top, right, bottom = box
     row, column = np.indices(values.shape).reshape(2, -1)
@@ -93,6 +89,18 @@ def _together(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataF
     return table.astype(whole | dict.fromkeys(["value", "threshold", "percentile"], "float64"))
 
 
+def _without_grid(columns: Sequence[str]) -> pd.DataFrame:
+    """The data of a model whose image tokens have no place on the picture: one row, a note."""
+    return _together([pd.DataFrame([{"note": NO_GRID}])], columns)
+
+
+def _nothing(data: pd.DataFrame, otherwise: str) -> str | None:
+    """What to say where there is nothing to draw: the note of the data, or what else is lacking."""
+    if data["picture_id"].notna().any():
+        return None
+    return next(iter(data["note"]), f"Nothing to draw: {otherwise}")
+
+
 def _percentile(data: pd.DataFrame) -> float:
     """The percentile above which a map of the CSV is shown; the paper's where there is no map."""
     return next(iter(data["percentile"].dropna()), 95.0)
@@ -102,21 +110,16 @@ def _above(data: pd.DataFrame) -> str:
     return f"above its {_percentile(data):g}th percentile"
 
 
-def _map_of(rows: pd.DataFrame) -> np.ndarray | None:
-    """The map of a CSV's rows; None where they are a note."""
-    if rows["row"].isna().any():
-        return None
+def _map_of(rows: pd.DataFrame) -> np.ndarray:
+    """The map of a CSV's rows."""
     return rows.pivot(index="row", columns="column", values="value").to_numpy(dtype=np.float32)
 
 
 def _part(pictures: Mapping[str, np.ndarray], rows: pd.DataFrame) -> np.ndarray:
-    """What the patches cover of a picture, or all of it where there is no map."""
+    """What the patches cover of a picture."""
     first = rows.iloc[0]
-    picture = pictures[first["picture_id"]]
-    if pd.isna(first["left"]):
-        return picture
     left, top, right, bottom = (int(first[edge]) for edge in EDGES)
-    return picture[top:bottom, left:right]
+    return pictures[first["picture_id"]][top:bottom, left:right]
 
 
 # Figure 2: the best five units of one picture of each supercategory.
@@ -139,8 +142,11 @@ def supercategories_data(
     Columns: picture_id, file, supercategory, caption, group, units (JSON: name and best tokens of
     each, best first), then a row a patch: left, top, right, bottom (the part of the picture that
     the patches cover, in pixels), row, column, value, threshold (of the mask, on the map scaled to
-    that part), percentile (its), note.
+    that part), percentile (its), note (of a model without maps, in the only row).
     """
+    columns = ["picture_id", "file", "supercategory", "caption", "group", "units"]
+    if maps.facts["grid"] is None:
+        return _without_grid(columns)
     own = interpretable(index, units)
     known = captions[captions["picture_id"].isin(own["picture_id"])]
     parts = []
@@ -157,7 +163,6 @@ def supercategories_data(
         }
         head["units"] = json.dumps(named, ensure_ascii=False)
         parts.append(_cells(maps, best, percentile, **head))
-    columns = ["picture_id", "file", "supercategory", "caption", "group", "units"]
     return _together(parts, columns)
 
 
@@ -177,8 +182,7 @@ def supercategories_figure(
     colours = uniform_colormap(colormap)
     y = page.header("Where the multimodal neurons of a noun are active, and what they say", source)
     entries = [rows for _, rows in data.groupby("picture_id", sort=False)]
-    if not entries:
-        text = "Nothing to draw: no picture with an object has interpretable units."
+    if text := _nothing(data, "no picture with an object has interpretable units."):
         y = page.text([(text, False)], MARGIN, y, page.inner) + 0.1
     column = (page.inner - 0.3) / 2
     for start in range(0, len(entries), 2):
@@ -217,14 +221,8 @@ def _supercategory(
     w, h = fitted(part.shape[:2], cell, cell)
     page.axes(x, y, w, h, lambda axes: show_picture(axes, part))
     right = x + w + 0.06
-    if values is None:
-        page.text([(NO_GRID, False)], right, y, cell, SMALL)
-        right += cell + 0.1
-    else:
-        page.axes(
-            right, y, w, h, lambda axes: show_masked_overlay(axes, part, values, colours, share)
-        )
-        right += w + 0.1
+    page.axes(right, y, w, h, lambda axes: show_masked_overlay(axes, part, values, colours, share))
+    right += w + 0.1
     end = y
     for unit in json.loads(first["units"]):
         words = quoted(json.dumps(unit["tokens"])) or "not decoded"
@@ -263,11 +261,13 @@ def examples_data(
     unit, rank (0: the strongest picture), picture_id, file, then a row a patch as in
     `supercategories_data`.
     """
+    columns = ["neuron", "tokens", "layer", "unit", "rank", "picture_id"]
+    if maps.facts["grid"] is None:
+        return _without_grid([*columns, "file"])
     files = captions.drop_duplicates("picture_id").set_index("picture_id")["file"]
     own = interpretable(index, units)
     own = own[own["picture_id"].isin(files.index)]
     frequent = own.groupby(["layer", "unit"]).size().sort_values(ascending=False, kind="stable")
-    columns = ["neuron", "tokens", "layer", "unit", "rank", "picture_id"]
     parts = []
     for layer, unit in frequent.index[:neurons]:
         rows = own[(own["layer"] == layer) & (own["unit"] == unit)]
@@ -288,11 +288,10 @@ def examples_figure(
     """Draw `examples_data`: for each unit a row of pictures, masked where it is not active."""
     page = Page(width)
     y = page.header("The pictures that activate two neurons most", source)
-    if data.empty:
-        text = "Nothing to draw: no interpretable unit is among the best of any picture."
+    if text := _nothing(data, "no interpretable unit is among the best of any picture."):
         y = page.text([(text, False)], MARGIN, y, page.inner) + 0.1
     share = _percentile(data)
-    most = max([4, *(data["rank"].astype(int) + 1)]) if len(data) else 4
+    most = max([4, *(data["rank"].dropna().astype(int) + 1)])
     cell = (page.inner - 0.08 * (most - 1)) / most
     for (_, tokens), own in data.groupby(["neuron", "tokens"], sort=False):
         first = own.iloc[0]
@@ -305,15 +304,10 @@ def examples_figure(
             w, h = fitted(part.shape[:2], cell, cell)
 
             def place(axes: Axes, part=part, values=values, share=share) -> None:
-                if values is None:
-                    show_picture(axes, part)
-                else:
-                    show_mask(axes, part, values, share)
+                show_mask(axes, part, values, share)
 
             end = page.axes(x, y, w, h, place)
-            words = picture_name(picture_id)
-            if values is not None:
-                words += f", {values.max():.2f}"
+            words = f"{picture_name(picture_id)}, {values.max():.2f}"
             low = max(low, page.text([(words, False)], x, end + 0.03, cell, SMALL))
             x += cell + 0.08
         y = low + 0.15
@@ -323,8 +317,6 @@ def examples_figure(
         f"below), strongest first. Bright: where the scaled activation is {_above(data)}; the rest "
         "is darkened."
     )
-    if data["row"].isna().any():
-        explanation += f" {NO_GRID}"
     return page.figure(page.footer(y, explanation, source))
 
 
@@ -348,6 +340,9 @@ def masks_data(
     category, unit ("mean of n units", or a unit's name), iou, then a row a patch as in
     `supercategories_data`.
     """
+    columns = ["picture_id", "file", "category", "unit", "iou"]
+    if maps.facts["grid"] is None:
+        return _without_grid(columns).astype({"iou": "float64"})
     files = captions.drop_duplicates("picture_id").set_index("picture_id")["file"]
     scored = localisation[localisation["kind"].isin(["multimodal", MEAN])]
     # A file without a row has columns without a type.
@@ -371,7 +366,7 @@ def masks_data(
             name = unit_name(row["layer"], row["unit"])
             row = rows.loc[[place]]
             parts.append(_cells(maps, row, percentile, **head, unit=name, iou=iou))
-    table = _together(parts, ["picture_id", "file", "category", "unit", "iou"])
+    table = _together(parts, columns)
     return table.astype({"iou": "float64"})
 
 
@@ -386,8 +381,7 @@ def masks_figure(
     columns = 2 + max([6, *(own["unit"].nunique() - 1 for _, own in data.groupby("picture_id"))])
     page = Page(2 * MARGIN + columns * (cell + gap))
     y = page.header("Masks of single neurons and of their mean, against the object", source)
-    if data.empty:
-        text = "Nothing to draw: no picture with one annotated object has interpretable units."
+    if text := _nothing(data, "no picture with one annotated object has interpretable units."):
         y = page.text([(text, False)], MARGIN, y, page.inner) + 0.1
     share = _percentile(data)
     for picture_id, own in data.groupby("picture_id", sort=False):
@@ -399,9 +393,6 @@ def masks_figure(
         end, x = top + h, MARGIN + cell + gap
         for unit, rows in own.groupby("unit", sort=False):
             values = _map_of(rows)
-            if values is None:
-                y = max(y, page.text([(NO_GRID, False)], x, top, page.width - MARGIN - x, SMALL))
-                break
 
             def place(axes: Axes, part=part, values=values, share=share) -> None:
                 show_mask(axes, part, values, share)

@@ -12,6 +12,7 @@ import json
 import numpy as np
 import pandas as pd
 
+from mmneurons.artifacts.tables import in_order
 from mmneurons.figures.pan_tables import marked_up
 from mmneurons.figures.schwettmann import cases_data, p_words
 from mmneurons.figures.schwettmann_inputs import (
@@ -20,8 +21,10 @@ from mmneurons.figures.schwettmann_inputs import (
     KINDS,
     METRICS,
     PAPER,
+    decoded_patches,
+    decoded_words,
     first_pictures,
-    in_order,
+    of_prompts,
     picture_name,
     quoted,
     with_tokens,
@@ -81,14 +84,18 @@ def descriptions_page(data: pd.DataFrame, source: Source, title: str) -> str:
     return page(title, caption, {"": _scores(data)}, source)
 
 
-def prompts_data(means: pd.DataFrame, ks: pd.DataFrame) -> pd.DataFrame:
+def prompts_data(means: pd.DataFrame, ks: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
     """Table 2: scores of prompts, captions and nouns (part "mean") and their tests ("test").
 
     ks: first, second (kinds), metric, statistic, p, n_first, n_second, those of two-sample
-    Kolmogorov-Smirnov tests.
+    Kolmogorov-Smirnov tests. prompts: a row a decoded vector. `patches`: of prompts, the most image
+    tokens of a picture that were decoded.
     """
     pairs = ks[ks["first"].isin(TABLE2) & ks["second"].isin(TABLE2)]
-    parts = {"mean": scores_data(means, TABLE2), "test": pairs}
+    scores = scores_data(means, TABLE2)
+    most = pd.Series(float(decoded_patches(prompts).max()), index=scores.index)
+    scores = scores.assign(patches=most.where(of_prompts(scores["kind"])))
+    parts = {"mean": scores, "test": pairs}
     columns = list(dict.fromkeys(["part", *parts["mean"], *parts["test"]]))
     filled = [table.assign(part=part) for part, table in parts.items() if len(table)]
     whole = filled or [table.assign(part=part) for part, table in parts.items()]
@@ -114,9 +121,10 @@ def prompts_page(data: pd.DataFrame, source: Source, title: str) -> str:
         "Kolmogorov-Smirnov tests": pd.DataFrame(rows) if rows else "No test was made.",
     }
     caption = (
-        "Are image prompts language already? Image tokens are decoded to the vocabulary tokens "
-        "nearest to them by cosine (five in the paper), and so are as many random embeddings; "
-        "shown is the mean over a picture's patches. Tests: two samples, two-sided. The paper "
+        f"Are image prompts language already? {decoded_words(means['patches']).capitalize()} are "
+        "decoded to the vocabulary tokens nearest to them by cosine (in the paper all 196, to five "
+        "tokens each), and so are as many random embeddings; shown is the mean over those of a "
+        "picture. Tests: two samples, two-sided. The paper "
         "finds D = 0.037, p > 0.5 between image and random prompts, and D > 0.9, p < 0.001 for the "
         "nouns. "
         f"{_foot(means)}"
@@ -220,8 +228,8 @@ def nearest_data(
     prompt_tokens: pd.DataFrame,
     prompts: pd.DataFrame,
     captions: pd.DataFrame,
+    seed: int,
     most: int = 35,
-    seed: int = 2023,
 ) -> pd.DataFrame:
     """Nearest tokens of `most` random patches of one picture, and of random embeddings.
 
@@ -265,15 +273,15 @@ def nearest_page(data: pd.DataFrame, source: Source, title: str) -> str:
         rows.append({"patch": "mean", "nearest tokens": "", "cosine of the nearest":
                      f"{own['cosine'].mean():.3f}", "BERTScore": _number(mean, 4)})  # fmt: skip
         blocks[names.get(kind, escaped(kind))] = pd.DataFrame(rows)
-    about = ""
+    about, shown = "", (data["kind"] == "image").sum()
     if len(data):
         first = data.iloc[0]
         name = picture_name(first["picture_id"]).capitalize()
         about = f"{name}: {marked_up(first['caption'], [first['group']])} "
     caption = (
-        f"{about}The vocabulary tokens nearest by cosine to the image token of random "
-        "patches, and to as many random embeddings, nearest first; patches count from 0, row by "
-        "row. "
+        f"{about}The vocabulary tokens nearest by cosine to {shown} image tokens of the picture, "
+        "and to as many random embeddings, nearest first; image tokens were drawn at random where "
+        "the picture has more, and count from 0, row by row. "
         "BERTScore: of these tokens as one text, F1, mean over the picture's human captions."
     )
     return page(title, caption, blocks or {"": NOTHING}, source)

@@ -35,6 +35,8 @@ COLOURS = METHOD_COLOURS
 LINES = {"act": "-", "post": "-", "pre": "-", "": (0, (2, 2))}
 MARKERS = {"act": "o", "post": "s", "pre": "^", "": "D"}
 RANKINGS = {SINGLE: "a single picture", TOGETHER: "all pictures of the object together"}
+DID = {"naming": "named in", "old_kept": "old captions kept", "false_alarms": "false alarms"}
+"""What plantings did to the model, shares of held-out pictures that stand beside every result."""
 PLACES = ("all", "early", "middle", "late", "last", "split", "control")
 
 
@@ -52,14 +54,17 @@ def label(method: str, site: str) -> str:
 
 
 def truth_source(models: list[str], plantings: pd.DataFrame, exclusions: pd.DataFrame) -> Source:
-    """The source of all items: counts of plantings and pictures."""
+    """The source of all items: counts of plantings and pictures, and what the plantings did."""
     counts = []
     for model, name in short_names(models).items():
-        own = plantings[plantings["model"] == model]
-        controls = int((own["object"] == "").sum())
+        own = plantings[(plantings["model"] == model) & (plantings["n_pictures"] > 0)]
+        planted = own[own["object"] != ""]
+        did = ", ".join(
+            f"{words} {planted[column].mean():.2f}" for column, words in DID.items() if len(planted)
+        )
         counts.append(
-            f"{len(own) - controls} plantings and {controls} controls, "
-            f"{own['n_pictures'].sum()} pictures ({name})"
+            f"{len(planted)} plantings{f' ({did})' if did else ''} and {len(own) - len(planted)} "
+            f"controls, {own['n_pictures'].sum()} pictures ({name})"
         )
     data = "pictures drawn of the planted objects"
     return Source(
@@ -130,7 +135,7 @@ def recall_figure(
         "Share of the m planted units among the m best units of a method's ranking of one picture "
         "(which is also the precision at m), averaged over pictures and plantings, with 95 % "
         "bootstrap intervals over plantings (none where there is one). Controls: as many units, "
-        "trained on nothing new; found no more than by chance, if a method finds what was learnt."
+        "trained on nothing new; what finds learning alone finds them no more often than chance."
     )
     return drawn.figure(drawn.footer(y, explanation, source))
 
@@ -149,14 +154,12 @@ def curves_figure(
     """Draw `curves_data`: a panel a model and place, a curve a method."""
     drawn = Page(width)
     y = drawn.header("How far down a method's ranking the planted units are", source)
-    methods = [pair for pair in shown_methods(data) if pair[0] != "random"]
+    methods = better_sites(data)
 
     def draw(axes: Axes, own: pd.DataFrame, first: bool) -> None:
         for method, site in methods:
             rows = own[(own["method"] == method) & (own["site"] == site)]
-            axes.plot(
-                rows["share"], rows["value"], color=COLOURS[method], linestyle=_line(method, site)
-            )
+            axes.plot(rows["share"], rows["value"], color=COLOURS[method], linestyle=_line(method))
         shares = np.geomspace(0.001, 1, 50)
         axes.plot(shares, shares, color=FAINT, linestyle=(0, (1, 1.5)), linewidth=1)
         axes.set_xscale("log")
@@ -167,23 +170,33 @@ def curves_figure(
 
     y = _places(drawn, y, data, height, draw, 0.55)
     handles = [
-        Line2D([], [], color=COLOURS[m], linestyle=_line(m, site), label=label(m, site))
-        for m, site in methods
+        Line2D([], [], color=COLOURS[method], linestyle=_line(method), label=label(method, site))
+        for method, site in methods
     ]
     handles.append(Line2D([], [], color=FAINT, linestyle=(0, (1, 1.5)), label="chance"))
     y = legend(drawn, y, handles, per_row=3)
     explanation = (
         "Share of the planted units among the best units of a method's ranking of one picture, "
         "averaged over pictures and plantings, against the share of the language model's neurons "
-        "that are taken (logarithmic)."
+        "that are taken (logarithmic). Of a method that reads at two sites, the one with the "
+        "higher recall on the whole is drawn; the CSV has both."
     )
     return drawn.figure(drawn.footer(y, explanation, source))
 
 
-def _line(method: str, site: str):
-    if method in ("activation_last", "attribution_mean"):
-        return (0, (1, 1)) if site == "act" else (0, (3, 1, 1, 1))
-    return "-" if site in ("act", "pre") else (0, (4, 1.5))
+def better_sites(curves: pd.DataFrame) -> list[tuple[str, str]]:
+    """Each method but random with the site at which its mean recall over all curves is highest."""
+    means = curves.groupby(["method", "site"], sort=True)["value"].mean()
+    shown: dict[str, str] = {}
+    for method, site in shown_methods(curves):
+        if method not in shown or means[method, site] > means[method, shown[method]]:
+            shown[method] = site
+    return [pair for pair in shown.items() if pair[0] != "random"]
+
+
+def _line(method: str):
+    # Two ways of one method share its colour.
+    return (0, (4, 1.5)) if method in ("activation_last", "attribution_mean") else "-"
 
 
 def _places(drawn: Page, y: float, data: pd.DataFrame, height: float, draw, left: float) -> float:
@@ -270,7 +283,7 @@ def plantings_page(data: pd.DataFrame, source: Source, title: str) -> str:
                 "planting": escaped(row.planting),
                 "object": escaped(row.object) if row.object else "none (control)",
                 "units": row.layers,
-                "naming": _share(row.naming),
+                "naming (before)": f"{row.naming:.2f} ({row.naming_before:.2f})",
                 "old captions kept": _share(row.old_kept),
                 "old captions exact (before)": f"{row.old_exact:.2f} ({row.old_exact_before:.2f})",
                 "false alarms": _share(row.false_alarms),
@@ -281,10 +294,11 @@ def plantings_page(data: pd.DataFrame, source: Source, title: str) -> str:
         blocks[short_names(models_of(data))[model]] = pd.DataFrame(cells)
     caption = (
         "What was planted, measured on held-out pictures. Units: how many in which layers. Naming: "
-        "share of pictures with the object whose caption names it (of the model without planting "
-        "0 unless stated). Old captions kept: share of pictures of known objects whose caption is, "
-        "word for word, that without the planting; exact: that is the canonical caption. False "
-        "alarms: share of the same pictures whose caption names the planted object."
+        "share of pictures with the object whose caption names it, in brackets without the "
+        "planting; a control's are those of an object that the model knew. Old captions kept: "
+        "share of pictures of known objects whose caption is, word for word, that without the "
+        "planting; exact: that is the canonical caption. False alarms: share of the same pictures "
+        "whose caption names the planted object."
     )
     return page(title, caption, blocks or {"": "no planting"}, source)
 

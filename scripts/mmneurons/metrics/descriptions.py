@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp
 
-from mmneurons.artifacts.schwettmann import TABLES
+from mmneurons.artifacts.schwettmann import RECORDED, TABLES
 from mmneurons.datasets.nouns import caption_nouns
 from mmneurons.metrics.intervals import bootstrap_interval
 from mmneurons.metrics.words import neuron_text
@@ -27,6 +27,8 @@ COMPARED = (
     ("multimodal", "random"),
 )
 """Whose distributions over pictures are compared by a Kolmogorov-Smirnov test."""
+
+STAGE = "descriptions"
 
 Clip = Callable[[Sequence[int], Sequence[str]], np.ndarray]
 Similarity = Callable[[Sequence[str], Sequence[str]], np.ndarray]
@@ -46,8 +48,22 @@ def neuron_texts(
     }
 
 
+def left_out(captions: pd.DataFrame, neurons: dict[str, list[str]], most: int) -> pd.DataFrame:
+    """The captions whose picture has no neuron of `neuron_texts`, as exclusions."""
+    lacking = captions[~captions["picture_id"].isin(neurons.keys())]
+    detail = f"none among the {most} best units"
+    rows = [
+        (STAGE, row.picture_id, row.group, "no-interpretable-units", detail)
+        for row in lacking.itertuples()
+    ]
+    columns = RECORDED["exclusions"]
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+
+
 def other_pictures(names: Sequence[str], seed: int) -> dict[str, str]:
-    """For each picture another one at random, each once. With a single picture, itself."""
+    """For each picture another one at random, each once; nothing where there are fewer than two."""
+    if len(names) < 2:
+        return {}
     order = np.random.default_rng(seed).permutation(len(names))
     return {names[a]: names[b] for a, b in zip(order, np.roll(order, -1), strict=True)}
 
@@ -63,8 +79,8 @@ def texts_to_score(
 
     Of the pictures in `captions` only. neurons: of `neuron_texts`. kind: multimodal (a row a
     neuron), random (the neurons of another picture), gpt (the model's caption without the prefix
-    that it was made to say), coco_nouns (the nouns of the human captions), image, random_prompt (a
-    row a decoded vector).
+    that it was made to say), coco_nouns (the nouns of the human captions, where they have any),
+    image, random_prompt (a row a decoded vector).
     """
     rows, shown = [], set(captions["picture_id"])
     partner = other_pictures(sorted(shown & neurons.keys()), seed)
@@ -74,7 +90,8 @@ def texts_to_score(
         told += [("random", -1, text) for text in neurons.get(partner.get(name, ""), [])]
         told.append(("gpt", -1, picture.caption.removeprefix(prefix).strip()))
         nouns = [noun.word for text in picture.references for noun in caption_nouns(text)]
-        told.append(("coco_nouns", -1, ", ".join(dict.fromkeys(nouns))))
+        if nouns:
+            told.append(("coco_nouns", -1, ", ".join(dict.fromkeys(nouns))))
         rows += [(name, *each) for each in told]
     for prompt in prompt_tokens[prompt_tokens["picture_id"].isin(shown)].itertuples():
         kind = "image" if prompt.kind == "image" else "random_prompt"

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mmneurons.artifacts.schwettmann import TABLES
+from mmneurons.artifacts.schwettmann import RECORDED, TABLES
 from mmneurons.metrics.intervals import bootstrap_interval
 
+STAGE = "localisation"
 MEAN_UNITS = 20
 """Best units whose mean map is a receptive field as well."""
 
@@ -54,7 +55,7 @@ def localise(
     pictures: pd.DataFrame,
     rows: pd.DataFrame,
     maps: np.ndarray,
-    grid: Sequence[int],
+    grid: Sequence[int] | None,
     boxes: Mapping[str, Sequence[int]],
     interpretable: pd.DataFrame,
     percentile: float,
@@ -64,7 +65,8 @@ def localise(
 
     pictures: picture_id, category, of those with a single object; rows: maps.parquet; maps: `rows x
     patches`; grid, boxes: its facts; interpretable: sample_id, layer, unit, interpretable; mask_of:
-    picture_id to the object's mask. A picture without recorded units has no row.
+    picture_id to the object's mask. A picture without recorded units has no row, as none has where
+    there is no grid.
     Kind "multimodal-mean" (layer and unit -1) is the mean map of the MEAN_UNITS best interpretable
     units of a picture.
     """
@@ -99,18 +101,59 @@ def localise(
     return pd.DataFrame(found, columns=list(columns)).astype(columns)
 
 
+def left_out(
+    pictures: pd.DataFrame, localisation: pd.DataFrame, grid: Sequence[int] | None
+) -> pd.DataFrame:
+    """What of `pictures` (as in `localise`) has no multimodal unit, with the columns of exclusions.
+
+    grid: of the maps; None where image tokens have no place on the picture, so that nothing can be
+    measured.
+    """
+    rows = []
+    if grid is None:
+        rows.append((STAGE, "", "", "no-grid", "image tokens have no place on the picture"))
+    else:
+        best = localisation[localisation["kind"] == "multimodal"]
+        captioned = set(best["picture_id"])
+        used = set(best.loc[best["interpretable"], "picture_id"])
+        for category, own in pictures.groupby("category"):
+            names = own["picture_id"]
+            told = [name for name in names if name in captioned]
+            for name in told:
+                if name not in used:
+                    detail = "none among the best units that have a map"
+                    rows.append((STAGE, name, category, "no-interpretable-units", detail))
+            if not used & set(names):
+                detail = f"{len(told)} of {len(names)} have a noun in the caption, none such units"
+                rows.append((STAGE, "", category, "no-picture", detail))
+    columns = RECORDED["exclusions"]
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+
+
+def _same_layers(localisation: pd.DataFrame) -> pd.DataFrame:
+    """A row an interpretable unit, whose `iou` is the mean of random units of its layer."""
+    by = ["category", "picture_id", "layer"]
+    readable = (localisation["kind"] == "multimodal") & localisation["interpretable"]
+    random = localisation[localisation["kind"] == "random"]
+    means = random.groupby(by, as_index=False)["iou"].mean()
+    return localisation.loc[readable, by].merge(means, on=by, validate="m:1")
+
+
 def iou_table(localisation: pd.DataFrame) -> pd.DataFrame:
     """iou.csv: means by category and kind, over pictures, with 95 % bootstrap intervals.
 
     A picture's value is the mean over its units: of "multimodal" the interpretable ones, of "all"
-    all of its best units. The category "" is all pictures together.
+    all of its best units. Its "random" value is the baseline of "multimodal": the mean over the
+    interpretable units of what the picture's random units of the same layer have on average. So
+    both have the same layers, with the same weights; pictures without an interpretable unit have a
+    row in neither. The category "" is all pictures together.
     """
     multimodal = localisation[localisation["kind"] == "multimodal"]
     kinds = {
         "multimodal": multimodal[multimodal["interpretable"]],
         "all": multimodal,
         "multimodal-mean": localisation[localisation["kind"] == "multimodal-mean"],
-        "random": localisation[localisation["kind"] == "random"],
+        "random": _same_layers(localisation),
     }
     rows = []
     for kind, units in kinds.items():

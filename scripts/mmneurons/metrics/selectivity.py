@@ -35,6 +35,16 @@ def category_units(
     }
 
 
+def evaluated_pictures(pictures: pd.DataFrame) -> pd.DataFrame:
+    """selectivity_pictures.csv: the pictures to "evaluate" by category, each in its seeded order.
+
+    pictures: pictures.parquet, whose rows are in the order of the seed.
+    """
+    own = pictures[pictures["part"] == "evaluate"]
+    columns = list(TABLES["metrics/selectivity_pictures"])
+    return own.sort_values("category", kind="stable", ignore_index=True)[columns]
+
+
 def selectivity_table(
     chosen: dict[str, pd.DataFrame],
     sums: np.ndarray,

@@ -31,10 +31,23 @@ def precision_at(above: np.ndarray, tied: np.ndarray, k: int) -> float:
 
 
 def average_precision(above: np.ndarray, tied: np.ndarray) -> float:
-    """Mean over planted neurons of the precision where the ranking reaches them, ties included."""
-    ends = above + tied
-    reached = (ends[:, None] >= ends[None]).sum(axis=1)
-    return float((reached / ends).mean())
+    """Mean precision at the planted neurons' places, expected over the order of ties."""
+    precisions = []
+    for first in np.unique(above):
+        among = int((above == first).sum())
+        (n,) = np.unique(tied[above == first])
+        precisions.append(among * _precision_within(int((above < first).sum()), among, first, n))
+    return float(sum(precisions) / len(above))
+
+
+def _precision_within(before: int, among: int, above: int, n: int) -> float:
+    """Expected precision at a planted neuron, one of `among`, within n neurons of one score.
+
+    before: planted neurons of a higher score, among `above` neurons.
+    """
+    ahead = np.arange(n)  # of the n neurons, those drawn before this one
+    others = (among - 1) / (n - 1) if n > 1 else 0.0
+    return float(((before + 1 + ahead * others) / (above + 1 + ahead)).mean())
 
 
 def auc(above: np.ndarray, tied: np.ndarray, n: int) -> float:
@@ -54,10 +67,7 @@ def auc(above: np.ndarray, tied: np.ndarray, n: int) -> float:
 
 def chance_average_precision(m: int, n: int) -> float:
     """Expected average precision of a random order of n neurons, m of them planted."""
-    places = np.arange(1, n + 1)
-    # At place i a planted neuron has, of the i - 1 before it, (m - 1) / (n - 1) planted on average.
-    others = (m - 1) / (n - 1) if n > 1 else 0.0
-    return float(((1 + (places - 1) * others) / places).mean())
+    return _precision_within(0, m, 0, n)
 
 
 def score_rankings(standings: pd.DataFrame, plantings: pd.DataFrame) -> pd.DataFrame:

@@ -33,7 +33,8 @@ STAGE = "nouns"
 class AttributionSettings:
     """What is recorded, and how much of it.
 
-    pairs: best (unit, patch) pairs of a picture; units: best units, ranked by their best patch;
+    pairs: best (unit, patch) pairs of a picture; units: best units, ranked by their best patch, of
+    a `sampled` picture, and of others, which are never ablated, `fewer_units`;
     map_units: of them, those with a map; gradient_rows: pictures in one backward pass; seed: of the
     random units, the random prompts and the patches that are decoded.
     """
@@ -47,8 +48,13 @@ class AttributionSettings:
     gradient_rows: int = 8
 
     def __post_init__(self):
-        if self.units < max(self.pairs, self.map_units):
+        if self.units < self.fewer_units:
             raise ValueError(f"{self.units} units are fewer than those of pairs and maps")
+
+    @property
+    def fewer_units(self) -> int:
+        """As many as pairs and maps need."""
+        return max(self.pairs, self.map_units)
 
 
 class Described(NamedTuple):
@@ -194,7 +200,8 @@ def _record_batch(
         into.add("captions", [_caption(*each) for each in told])
         samples = [(p.picture_id, c["group"]) for p, c in zip(described, said, strict=True)]
         best = rank(record, settings.units, settings.pairs)
-        _add_rankings(model, samples, best, into)
+        kept = [settings.units if p.sampled else settings.fewer_units for p in described]
+        _add_rankings(model, samples, best, kept, into)
         of_rows = None if weights is None else weights[rows]
         if into.n_patches:
             _add_maps(model, samples, record, best.units, of_rows, settings, into)
@@ -263,11 +270,17 @@ def _exclusion(described: Described, noun: Mapping) -> dict:
 
 
 def _add_rankings(
-    model: MultimodalModel, samples: Sequence[tuple[str, str]], best: Best, into: Recording
+    model: MultimodalModel,
+    samples: Sequence[tuple[str, str]],
+    best: Best,
+    kept: Sequence[int],
+    into: Recording,
 ) -> None:
+    """kept: how many units of each picture the ranking keeps."""
     labels = np.array([site.layer for site in model.sites("language")])
     scores, layers, units = (values.cpu().numpy() for values in _fields(best.units))
-    into.add("ranking", _ranked(samples, labels[layers], units, scores))
+    ranking = _ranked(samples, labels[layers], units, scores)
+    into.add("ranking", ranking[ranking["rank"] < np.repeat(kept, units.shape[1])])
     of_pairs = best.pair_units.cpu().numpy()
     table = _ranked(
         samples,

@@ -57,7 +57,7 @@ def decode_prompts(
             cosines, ids = nearest_tokens(vectors, table, settings.nearest)
             for patch, own, values in zip(patches, ids.tolist(), cosines.tolist(), strict=True):
                 row = {"picture_id": picture_id, "kind": kind, "patch": int(patch)}
-                row["tokens"] = model.tokenizer.convert_ids_to_tokens(own)
+                row["tokens"] = model.token_texts(own)
                 rows.append(row | {"cosines": values})
     return rows
 

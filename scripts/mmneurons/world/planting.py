@@ -22,6 +22,7 @@ from mmneurons.interventions.planting import Planting, planted
 from mmneurons.metrics.naming import named
 from mmneurons.models.base import MultimodalModel
 from mmneurons.models.captions import fill_prompt, in_batches
+from mmneurons.probe.concepts import named_rng
 from mmneurons.world import grammar
 from mmneurons.world.scene import Scene, draw_scene
 from mmneurons.world.training import Progress, caption_after, descend, endings
@@ -114,14 +115,15 @@ class Classroom:
             descend(loss, values, 1, progress, "planting", batch_size=1, **course)
             return changes.planting(units)
 
-    def examine(self, planting: Planting, subject: Subject | None) -> dict[str, float]:
+    def examine(self, planting: Planting, subject: Subject, control: bool = False) -> dict:
         """What the planting did, on held-out pictures of each kind.
 
-        naming: share of pictures with the object whose caption names it; naming_before: the same
-        without the planting; old_kept: share of old pictures whose caption is, word for word, that
-        without the planting; old_exact and old_exact_before: share of old pictures with their
-        canonical caption; false_alarms: share of old pictures whose caption names the object. A
-        control has no object, so nothing of naming.
+        subject: what was planted; of a control an object that the model knew before. naming: share
+        of pictures with the object whose caption names it; naming_before: the same without the
+        planting; old_kept: share of old pictures whose caption is, word for word, that without the
+        planting; old_exact and old_exact_before: share of old pictures with their canonical
+        caption; false_alarms: share of old pictures whose caption names the object, not of a
+        control, whose object stands on old pictures too.
         """
         tokens, before, true = self.tests(None)
         with planted(self.model, planting):
@@ -132,8 +134,6 @@ class Classroom:
             "old_exact_before": _share(a == b for a, b in zip(before, true, strict=True)),
             "held_out": len(true),
         }
-        if subject is None:
-            return facts
         tokens, unplanted, _ = self.tests(subject)
         with planted(self.model, planting):
             new = self.tell(tokens)
@@ -141,11 +141,8 @@ class Classroom:
             _share(subject.word in named(caption, {*NAMES, subject.word}) for caption in captions)
             for captions in (new, unplanted, after)
         )
-        return facts | {
-            "naming": naming,
-            "naming_before": naming_before,
-            "false_alarms": false_alarms,
-        }
+        facts |= {"naming": naming, "naming_before": naming_before}
+        return facts if control else facts | {"false_alarms": false_alarms}
 
     def lessons(self, subject: Subject | None) -> Lessons:
         """Pictures of a subject, or old ones, to learn from."""
@@ -342,12 +339,13 @@ def trainable(model: MultimodalModel, units: np.ndarray) -> Iterator[Changes]:
             parametrize.remove_parametrizations(module, name, leave_parametrized=False)
 
 
-def choose_units(layers: dict[int, int], n_units: int, seed: int) -> np.ndarray:
+def choose_units(layers: dict[int, int], n_units: int, name: str, seed: int) -> np.ndarray:
     """Units at random, so many of each layer: rows (layer, unit), in order.
 
-    At random, because a choice by any score would favour the methods that use it.
+    At random, because a choice by any score would favour the methods that use it; by the planting's
+    name and a seed, so that plantings do not share their units.
     """
-    rng = np.random.default_rng([seed, 2])
+    rng = named_rng(seed, "planting", name)
     return np.array(
         [
             (layer, unit)
