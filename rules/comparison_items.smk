@@ -41,7 +41,7 @@ COMPARISON_ITEMS = {
     "figureS2": (SUMMARY, {"measures": STABLE_MEASURES}),
     "figureS3": ({"agreement": of_compared("metrics/comparison/agreement.csv")}, {}),
     "figureS4": ({"layers": of_compared("metrics/comparison/layers.csv")}, {}),
-    "tableS1": (SUMMARY, {"measures": [*CAUSAL_MEASURES, *STABLE_MEASURES]}),
+    "tableS1": (SUMMARY, {"measures": [*CAUSAL_MEASURES, "edit.retention", *STABLE_MEASURES]}),
     "tableS2": ({"costs": of_compared("metrics/comparison/costs.csv")}, {}),
     "tableS3": ({"capabilities": of_compared("metrics/comparison/capabilities.csv")}, {}),
     "exclusions": ({}, {}),

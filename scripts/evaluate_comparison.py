@@ -16,7 +16,7 @@ p, folders = snakemake.params, [Path(folder) for folder in snakemake.input.folde
 facts = read_facts(snakemake.input.neurons)
 neurons, valid = read_table(snakemake.input.neurons), read_table(snakemake.input.valid)
 categories = Path(snakemake.input.categories).read_text(encoding="utf-8").splitlines()
-sort = ["intervention", "method", "seed", "group", "picture_id", "level", "draw"]
+sort = ["intervention", "method", "part", "seed", "group", "picture_id", "level", "draw"]
 captions = read_tables([folder / "captions.parquet" for folder in folders], sort=sort)
 
 masks = ObjectMasks(snakemake.input.annotations)
@@ -32,7 +32,7 @@ for folder in folders:
 
     parts.append(field_table(rows, maps, facts["grid"], boxes, mask_of))
 fields = pd.concat(parts, ignore_index=True)
-fields = fields.sort_values(["method", "seed", "group", "sample_id"], ignore_index=True)
+fields = fields.sort_values(["method", "part", "seed", "group", "sample_id"], ignore_index=True)
 
 groups = facts["groups"]
 methods = [name for name in p.methods if name in set(neurons["method"])]

@@ -73,14 +73,14 @@ for group in progress(groups[int(snakemake.wildcards.shard) :: p.shards], descri
         model, p.prompt, sets, own, others, words, facts["mean_square"], settings
     )
     captions += rows
-    maps |= {(method, seed, group, name): m for (method, seed, name), m in found.items()}
+    maps |= {(*of, group, name): m for (*of, name), m in found.items()}
 
 folder.mkdir(parents=True, exist_ok=True)
 table = pd.DataFrame(captions, columns=list(CAPTION_COLUMNS)).astype(CAPTION_COLUMNS)
 write_table(table, folder / "captions.parquet", facts)
 sizes = {name: (by_name[name].width, by_name[name].height) for *_, name in maps}
 boxes = {name: list(model.seen_box(size)) for name, size in sizes.items()}
-rows = pd.DataFrame(list(maps), columns=["method", "seed", "group", "sample_id"])
+rows = pd.DataFrame(list(maps), columns=["method", "part", "seed", "group", "sample_id"])
 write_table(rows, folder / "maps.parquet", facts | {"boxes": boxes})
 stacked = torch.stack([torch.from_numpy(m) for m in maps.values()]) if maps else torch.zeros(0, 0)
 write_tensors({"maps": stacked.half().numpy()}, folder / "maps.safetensors", facts)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import IDS
+from conftest import IDS, build_network
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -18,6 +18,7 @@ from mmneurons.artifacts.tables import write_table
 from mmneurons.artifacts.tensors import write_tensors
 from mmneurons.datasets.object_masks import ObjectMasks
 from mmneurons.interventions.comparison import (
+    CAPTION_COLUMNS,
     InterventionSettings,
     Shown,
     edit_target,
@@ -32,7 +33,9 @@ from mmneurons.methods.comparison import (
     NEURON_COLUMNS,
     best_units,
     halves,
+    mean_scores,
     select_all,
+    select_controls,
     select_counted,
     select_randomly,
     select_scored,
@@ -41,6 +44,7 @@ from mmneurons.methods.dape_concepts import concept_scores
 from mmneurons.methods.needs import lacks_of_data, pruned
 from mmneurons.metrics.comparison import (
     ALL_MODELS,
+    CELL_COLUMNS,
     MEASURES,
     agreement,
     cells,
@@ -50,10 +54,14 @@ from mmneurons.metrics.comparison import (
     missing,
     summary,
 )
+from mmneurons.metrics.intervals import joint_mean_intervals, mean_intervals
 from mmneurons.metrics.rank_overlap import overlap, rank_biased_overlap
 from mmneurons.models.base import MultimodalModel
+from mmneurons.models.minigpt4 import MiniGPT4
 from mmneurons.models.provides import lacks_of_model
-from mmneurons.probe.comparison import ComparisonSettings, costs, needed, ranked
+from mmneurons.probe import comparison as probe
+from mmneurons.probe.comparison import ComparisonSettings, costs, needed, ranked, record_concept
+from mmneurons.probe.every_method import record_case_scores
 from mmneurons.probe.hooks import record
 from mmneurons.probe.two_stage import Case
 
@@ -155,6 +163,17 @@ def test_excluded_neurons_are_never_selected():
     assert of_part(table, "picture", sample_id="a").tolist() == [[0, 0], [0, 2]]
 
 
+def test_pictures_that_test_have_no_say_in_what_identifies():
+    """Unit 1 is excluded on one identifying picture: what stands there is their lowest score."""
+    plain = np.array([[[3.0, -np.inf, 1.0]], [[3.0, 4.0, 1.0]], [[0.0, 0.0, -90.0]]], np.float32)
+    for last in (plain, plain + np.array([[[0]], [[0]], [[200]]], np.float32)):
+        table = select_scored("m", "g", ["a", "b", "c"], last, last, 3, 2, 1, seed=0)
+        own = table[table["part"] == "concept"].sort_values("rank")
+        assert own["unit"].tolist() == [0, 1, 2]
+        assert own["score"].tolist() == [3, 2.5, 1]
+    assert np.isneginf(mean_scores(np.full((2, 1, 3), -np.inf))).all()
+
+
 def test_dape_uses_the_counts_of_the_part_and_of_the_other_concepts():
     rng = np.random.default_rng(3)
     samples = pd.DataFrame({"sample_id": NAMES, "group": ["x", "x", "x", "y", "y"]})
@@ -197,11 +216,39 @@ def test_random_neurons_stand_for_every_selection():
     assert share.min() > 0.3 and share.max() < 0.37
 
 
+def test_controls_lie_in_the_layers_of_the_methods_own_neurons():
+    rng = np.random.default_rng(2)
+    plain = rng.normal(size=(2, 3, 40)).astype(np.float32) + np.array([[[3], [0], [1]]])
+    tables = [
+        select_scored("m", group, ["a", "b"], plain, plain, 12, 1, 1, seed=7) for group in "xy"
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    control = select_controls("m", table, 40, 5)
+    assert set(control["part"]) == {"control"} and list(control.columns) == list(NEURON_COLUMNS)
+    drawn = {}
+    for group in "xy":
+        own, other = (
+            t[(t["group"] == group) & t["part"].isin(["concept", "control"])]
+            for t in (table, control)
+        )
+        assert own["layer"].value_counts().to_dict() == other["layer"].value_counts().to_dict()
+        pairs = [set(zip(t["layer"], t["unit"], strict=True)) for t in (own, other)]
+        assert not pairs[0] & pairs[1] and len(pairs[1]) == 12
+        drawn[group] = pairs[1]
+    # Each hangs on seed, method and concept alone.
+    assert drawn["x"] != drawn["y"]
+    alone = select_controls("m", tables[1], 40, 5)
+    rest = control[control["group"] == "y"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, rest)
+    for other in (select_controls("n", table, 40, 5), select_controls("m", table, 40, 6)):
+        assert not other["unit"].equals(control["unit"])
+
+
 # ------------------------------------------------------------------------------------ what can run
 
 
 def test_needs_prune_and_say_why():
-    lacks = {"sites": "", "gradients": "no backward pass"} | lacks_of_data(1, inpainted=True)
+    lacks = {"sites": "", "gradients": "no backward pass"} | lacks_of_data(1)
     needs = {"a": ["sites"], "b": ["sites", "gradients"], "c": ["concepts"]}
     assert pruned(needs, lacks) == {
         "a": "",
@@ -222,16 +269,110 @@ def test_every_family_says_what_it_lacks(family):
     assert "has no edit" in lacks["edit"]
 
 
-def test_a_model_without_a_way_back_lacks_gradients():
-    case = family_kit.CASES["llava"]
-    model = case.build()
+def deaf(model):
+    """The model, of which nothing comes back."""
 
     class Deaf(type(model)):
         def final_states(self, encoded):
             return MultimodalModel.final_states(self, encoded).detach()
 
     model.__class__ = Deaf
-    assert "no backward pass" in lacks_of_model(model, case.prompts[0], {})["gradients"]
+    return model
+
+
+def bare(model):
+    """The model, of which no FFN layers are found."""
+
+    class Bare(type(model)):
+        def sites(self, module):
+            return []
+
+    model.__class__ = Bare
+    return model
+
+
+def test_a_model_without_a_way_back_lacks_gradients():
+    case = family_kit.CASES["llava"]
+    lacks = lacks_of_model(deaf(case.build()), case.prompts[0], {})
+    assert "no backward pass" in lacks["gradients"]
+
+
+@pytest.fixture
+def network(tokenizer):
+    """A model of its own, whose class a test may change, and which says the same bear always."""
+    return MiniGPT4(build_network(0), tokenizer, "cpu")
+
+
+@pytest.fixture
+def recorded_by(tmp_path, pictures, monkeypatch):
+    """Records three pictures of a concept with a model, whose captions are made up here."""
+    for n in range(3):
+        pictures[n].save(tmp_path / f"{n}.png")
+        pictures[n + 5].save(tmp_path / f"bear-{n}.png")
+    samples = pd.DataFrame(
+        {
+            "sample_id": [f"bear-{n}" for n in range(3)],
+            "group": "bear",
+            "order": range(3),
+            "image_id": range(3),
+            "file": [f"{n}.png" for n in range(3)],
+        }
+    )
+
+    def caption(model, batch, prompt, max_new_tokens):
+        """With the object the caption names it, in its second token, and without it does not."""
+        for name, _ in batch:
+            words = "The image shows a red " + ("car" if name.startswith("bear") else "bear")
+            ends = [len("The image shows a red"), len(words)]
+            yield {
+                "picture_id": name,
+                "caption": words,
+                "token_ids": [IDS["red"], IDS[words.split()[-1]]],
+                "token_ends": ends,
+            }
+
+    monkeypatch.setattr(probe, "caption_pictures", caption)
+
+    def of(model, methods=METHODS):
+        lacks = lacks_of_model(model, TEXT, {})
+        able = {
+            name: row["score"]
+            for name, row in methods.items()
+            if not any(lacks.get(need) for need in row["needs"])
+        }
+        settings = ComparisonSettings(able, "act", 3, 2, 1, 1, 0, 5, 2)
+        return lacks, record_concept(
+            model, PROMPT, samples, tmp_path, tmp_path, ["bear", "car"], settings
+        )
+
+    return of
+
+
+def test_a_model_without_gradients_is_recorded_by_the_methods_that_need_none(network, recorded_by):
+    """As the same model with gradients is by them; what prunes the others is said."""
+    _, whole = recorded_by(network)
+    assert set(whole.neurons["method"]) == {"activation", "attribution"}
+    lacks, found = recorded_by(deaf(network))
+    assert set(found.neurons["method"]) == {"activation"} and len(found.valid) == 3
+    for name, values in found.arrays.items():
+        np.testing.assert_array_equal(values, whole.arrays[name])
+    assert found.arrays["mean_square"].shape == (3, 3) and found.arrays["mean_square"].all()
+    needs = {name: row["needs"] for name, row in METHODS.items()}
+    why = pruned(needs, lacks | lacks_of_data(1))
+    assert "no backward pass" in why["attribution"] and why["activation"] == ""
+
+
+def test_mean_squares_are_those_that_two_stage_filtering_reads(network, recorded_by):
+    _, found = recorded_by(network)
+    record = record_case_scores(network, TEXT, found.cases, ["act"], 2, ["two_stage"])
+    np.testing.assert_allclose(found.arrays["mean_square"], record.mean_square["act"], rtol=1e-6)
+
+
+def test_a_model_without_ffn_layers_is_recorded_by_no_method(network, recorded_by):
+    lacks, found = recorded_by(bare(network), {"activation": METHODS["activation"]})
+    assert "no FFN layers" in lacks["sites"] and len(found.valid) == 3
+    assert found.neurons.empty and found.arrays["mean_square"].shape == (3, 0)
+    assert network.inert_layers("language", "image") == frozenset()
 
 
 # --------------------------------------------------------------------------- recordings, selecting
@@ -297,11 +438,53 @@ def test_selection_does_not_hang_on_shards(tmp_path):
     assert "measure localisation: no grid" in said
 
 
-def test_no_valid_picture_at_all_is_an_error(tmp_path):
+def test_a_method_without_neurons_of_a_concept_is_said(tmp_path):
+    recorded = read_recordings([write_shard(tmp_path / "a", ["x", "y"], LACKS)])
+    none = recorded.neurons[recorded.neurons["group"] == "x"]
+    selected = select_all(dataclasses.replace(recorded, neurons=none), METHODS, {}, 2, 1, 2, 0)
+    rows = selected.exclusions[selected.exclusions["reason"] == "fewer-neurons"]
+    assert ("y", "activation: 0 of 3") in list(zip(rows["group"], rows["detail"], strict=True))
+    assert "x" not in set(rows.loc[rows["detail"].str.startswith("activation"), "group"])
+
+
+@pytest.mark.parametrize("what", ["no valid picture", "no FFN layers"])
+def test_a_model_that_carries_nothing_leaves_empty_tables_and_says_why(tmp_path, what):
     folder = write_shard(tmp_path / "a", ["x"], LACKS)
-    write_tensors({}, folder / "counts.safetensors", {})
-    with pytest.raises(ValueError, match="no concept has a valid picture"):
-        read_recordings([folder])
+    facts = {"groups": ["x", "y"], "layers": [10, 10], "k": 3, "lacks": LACKS, "grid": None}
+    valid = pd.read_parquet(folder / "valid.parquet")
+    none = pd.DataFrame(columns=list(NEURON_COLUMNS)).astype(NEURON_COLUMNS)
+    if what == "no valid picture":
+        valid, arrays, said = valid[:0], {}, "no concept has a valid picture"
+    else:
+        facts |= {"layers": [], "lacks": dict.fromkeys(LACKS, what)}
+        arrays, said = {"x/mean_square": np.zeros((3, 0))}, what
+    write_table(valid, folder / "valid.parquet", facts)
+    write_table(none, folder / "neurons.parquet", facts)
+    write_tensors(arrays, folder / "counts.safetensors", facts)
+    recorded = read_recordings([folder])
+    assert recorded.mean_square == []
+    methods = {name: row | {"needs": ["sites"]} for name, row in METHODS.items()}
+    selected = select_all(recorded, methods, {"noise": {"needs": ["sites"]}}, 2, 1, 2, 0)
+    assert list(selected.neurons.columns) == list(NEURON_COLUMNS) and selected.neurons.empty
+    assert not selected.capabilities["runs"].any()
+    assert selected.capabilities["reason"].str.contains(said).all()
+    assert (selected.exclusions["reason"] == "cannot-run").sum() == len(methods) + 1
+    # What is made of it further on: nothing, and no error.
+    own, others = pictures_to_test(recorded.valid, "x", 2, 0)
+    assert own == others == [] and neuron_sets(selected.neurons, "x") == []
+    assert intervene_on(None, PROMPT, [], [], [], [], np.zeros(0), None) == ([], {})
+    captions = pd.DataFrame(columns=list(CAPTION_COLUMNS)).astype(CAPTION_COLUMNS)
+    rows = pd.DataFrame(columns=["method", "part", "seed", "group", "sample_id"])
+    fields = field_table(rows, np.zeros((0, 0)), None, {}, None)
+    found = cells(captions, selected.neurons, fields, ["x"], [], ["x", "y"], 3)
+    assert found.empty and missing(found, recorded.valid).empty
+    assert agreement(selected.neurons, ["x"]).empty and layer_profile(selected.neurons, 0).empty
+    assert summary(found.assign(model="A")).empty
+    # Beside another model it changes nothing of it.
+    other = pd.DataFrame([("m", "localisation", g, 0.5, 1, 0.2) for g in "xy"],
+                         columns=list(CELL_COLUMNS)).assign(model="B")  # fmt: skip
+    both = summary(pd.concat([found.assign(model="A"), other], ignore_index=True))
+    pd.testing.assert_frame_equal(both, summary(other))
 
 
 # ----------------------------------------------------------------------------------- interventions
@@ -360,13 +543,21 @@ def test_rows_of_every_intervention(model, shown, sets, settings):
     )
     table = pd.DataFrame(rows)
     counts = table.groupby(["intervention", "method"]).size().to_dict()
+    # The other picture, a car's, is captioned under the edits that are not into a car.
+    targets = [edit_target(model, PROMPT["prefix"], s, words, settings.seed)[0] for s in shown[:2]]
+    n_edits = 2 + sum(target != "car" for target in targets)
     assert counts == {
         (what, of): n
         for of in ("one", "two")
-        for what, n in {"ablation": 3, "noise": 3 * 2 * 2, "edit": 2}.items()
+        for what, n in {"ablation": 3, "noise": 3 * 2 * 2, "edit": n_edits}.items()
     }
-    assert set(table.loc[table["intervention"] == "edit", "picture_group"]) == {"bear"}
-    assert set(maps) == {(of, 0, name) for of in ("one", "two") for name in ("s0", "s1")}
+    edits = table[table["intervention"] == "edit"]
+    beside = edits[edits["picture_group"] == "car"]
+    assert (
+        n_edits > 2 and set(beside["picture_id"]) == {"s2"} and "car" not in set(beside["target"])
+    )
+    assert (edits["group"] == "bear").all() and len(edits) - len(beside) == 2 * 2
+    assert set(maps) == {(of, "concept", 0, name) for of in ("one", "two") for name in ("s0", "s1")}
     # Nothing of it stays: the caption is what it was.
     encoded = model.encode([shown[0].image_tokens], TEXT)
     before = model.generate(encoded, 5)
@@ -407,8 +598,10 @@ def test_maps_are_mean_activations(model, shown, sets):
     for of in sets:
         own = [passed["act"][layer][0, at, unit] for layer, unit in of.neurons.tolist()]
         expected = torch.stack(own).mean(dim=0)
-        np.testing.assert_allclose(found[of.method, 0], expected, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(spread[of.method, 0], expected @ weights, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(found[of.method, "concept", 0], expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            spread[of.method, "concept", 0], expected @ weights, rtol=1e-4, atol=1e-6
+        )
 
 
 def test_targets_begin_with_another_token_and_are_not_said(model, shown):
@@ -436,7 +629,12 @@ def test_sets_are_the_concepts_best_first():
     rng = np.random.default_rng(2)
     plain = rng.normal(size=(2, 3, 8)).astype(np.float32)
     table = select_scored("m", "bear", ["a", "b"], plain, plain, 4, 1, 1, seed=7)
-    (found,) = neuron_sets(table.sample(frac=1, random_state=1), "bear")
+    table = pd.concat([table, select_controls("m", table, 8, 0)], ignore_index=True)
+    found, control = neuron_sets(table, "bear")
+    assert (found.variant, control.variant) == ("concept", "control")
+    assert control.neurons.tolist() == of_part(table, "control").tolist()
+    mixed = table[table["part"] != "control"].sample(frac=1, random_state=1)
+    (found,) = neuron_sets(mixed, "bear")
     assert found.neurons.tolist() == of_part(table, "concept").tolist()
     assert neuron_sets(table, "car") == []
 
@@ -444,9 +642,15 @@ def test_sets_are_the_concepts_best_first():
 # ---------------------------------------------------------------------------------------- measures
 
 
-def caption_row(intervention, method, group, picture_group, caption, target=""):
-    row = {"intervention": intervention, "method": method, "seed": 0, "group": group}
-    row |= {"picture_id": "p", "picture_group": picture_group, "level": 1.0, "draw": 0}
+def caption_row(intervention, method, group, picture_group, caption, target="", part="concept"):
+    row = {"intervention": intervention, "method": method, "part": part, "seed": 0}
+    row |= {
+        "group": group,
+        "picture_id": "p",
+        "picture_group": picture_group,
+        "level": 1.0,
+        "draw": 0,
+    }
     return row | {"target": target, "n_neurons": 2, "caption": caption}
 
 
@@ -473,6 +677,11 @@ def test_cells_by_hand():
             caption_row("edit", "m", "bear", "bear", "a bear and a bus", target="bus"),
             caption_row("edit", "m", "bear", "bear", "a bear", target="bus"),
             caption_row("edit", "m", "bear", "bear", "a dog", target="bus"),
+            caption_row("edit", "m", "bear", "bus", "a bus", target="dog"),
+            caption_row("edit", "m", "bear", "bus", "a dog", target="dog"),
+            caption_row("ablation", "m", "bear", "bear", "a bear", part="control"),
+            caption_row("ablation", "m", "bear", "bear", "a dog", part="control"),
+            caption_row("edit", "m", "bear", "bear", "a bus", target="bus", part="control"),
         ]
     )
     neurons = pd.DataFrame(
@@ -485,8 +694,9 @@ def test_cells_by_hand():
         + neuron_rows("m", "half", "bear", [1, 9], half=1)
     )
     fields = pd.DataFrame(
-        {"method": "m", "seed": 0, "group": "bear", "sample_id": ["a", "b"], "iou": [0.2, 0.4]}
-    )
+        {"method": "m", "part": "concept", "seed": 0, "group": "bear", "sample_id": ["a", "b"]}
+    ).assign(iou=[0.2, 0.4])
+    fields = pd.concat([fields, fields.assign(part="control", iou=0.1)])
     names = ["bear", "teddy bear", "bus", "dog"]
     table = cells(captions, neurons, fields, names, ["m"], ["bear", "bus"], 2)
     assert len(table) == len(MEASURES) * 2
@@ -499,12 +709,17 @@ def test_cells_by_hand():
         "ablation.retention": 1,
         "ablation.score": 1,
         "edit.success": 1 / 4,
+        "edit.retention": 1 / 2,
         "stability.pictures": (1 / 2 + 1 + 1 / 2) / 3,
         "stability.halves": 1 / 2,
         "stability.shuffles": 1 / 2,
         "localisation": 0.3,
     }
     assert own == pytest.approx(expected)
+    control = table[table["group"] == "bear"].set_index("measure")["control"].dropna().to_dict()
+    assert control == pytest.approx(
+        {"ablation.suppression": 0.5, "edit.success": 1, "localisation": 0.1}
+    )
     assert table.loc[table["group"] == "bus", "value"].isna().all()
     valid = pd.DataFrame(
         {"group": ["bear"] * 2 + ["bus"], "role": ["identify", "test", "identify"]}
@@ -512,6 +727,11 @@ def test_cells_by_hand():
     rows = missing(table, valid)
     assert set(rows["group"]) == {"bus"} and len(rows) == len(MEASURES)
     assert "noise.score: 1 pictures to identify, 0 to test" in rows["detail"].tolist()
+    # What one method alone has not is said of it.
+    both = pd.concat([table.assign(method="n", value=table["value"].fillna(0.5)), table])
+    rows = missing(both, valid)
+    assert set(rows["reason"]) == {"no-neurons"} and set(rows["group"]) == {"bus"}
+    assert sorted(rows["detail"]) == sorted(f"{measure}: m" for measure in MEASURES)
 
 
 def test_agreement_and_layers_by_hand():
@@ -532,19 +752,23 @@ def test_agreement_and_layers_by_hand():
 def test_fields_against_opencv_and_pycocotools():
     rng = np.random.default_rng(5)
     values = rng.normal(size=(4, 6)).astype(np.float32)
-    mask = rng.random((50, 70)) < 0.3
+    mask = np.zeros((50, 70), bool)
+    mask[10:22, 30:46] = True  # On the highest of these values: at another place it is not met.
     box = (5, 0, 65, 50)
     scaled = cv2.resize(values, (60, 50), interpolation=cv2.INTER_LINEAR)
     field = scaled > np.percentile(scaled, 95)
     rles = [coco_mask.encode(np.asfortranarray(m.astype(np.uint8))) for m in (field, mask[:, 5:65])]
     expected = coco_mask.iou([rles[0]], [rles[1]], [False])[0, 0]
     assert field_iou(values, box, mask) == pytest.approx(expected, abs=0.02)
+    assert expected > 0.25 and field_iou(values, box, mask[::-1]) < 0.1
     top = np.zeros((2, 2), np.float32)
     top[0, 0] = 1
     scaled = np.asarray(Image.fromarray(top).resize((8, 8), Image.Resampling.BILINEAR))
     assert field_iou(top, (0, 0, 8, 8), scaled > np.percentile(scaled, 95)) == 1
     assert field_iou(np.ones((2, 2)), (0, 0, 8, 8), np.ones((8, 8), bool)) == 0
-    rows = pd.DataFrame({"method": "m", "seed": 0, "group": "g", "sample_id": ["a"]})
+    rows = pd.DataFrame(
+        {"method": "m", "part": "concept", "seed": 0, "group": "g", "sample_id": ["a"]}
+    )
     table = field_table(
         rows, top.reshape(1, 4), (2, 2), {"a": (0, 0, 8, 8)}, lambda _: scaled > 0.9
     )
@@ -575,17 +799,51 @@ def test_object_masks_are_those_of_the_segmentations(tmp_path):
 
 def test_summary_over_concepts_and_models():
     rows = [
-        (model, "m", "localisation", group, value, 3)
+        (model, "m", "localisation", group, value, 3, 0.25)
         for model, values in {"A": (0.0, 0.5, 1.0), "B": (1.0, np.nan, np.nan)}.items()
         for group, value in zip("xyz", values, strict=True)
     ]
-    columns = ["model", "method", "measure", "group", "value", "n"]
+    columns = ["model", "method", "measure", "group", "value", "n", "control"]
     table = summary(pd.DataFrame(rows, columns=columns)).set_index("model")
     assert table["value"].to_dict() == {"A": 0.5, "B": 1.0, ALL_MODELS: pytest.approx(2 / 3)}
     assert table["n_groups"].to_dict() == {"A": 3, "B": 1, ALL_MODELS: 3}
     assert np.isnan(table.at["B", "low"])
     assert table.at["A", "low"] == 0 and table.at["A", "high"] == 1
     assert 0.5 <= table.at[ALL_MODELS, "low"] <= 2 / 3 <= table.at[ALL_MODELS, "high"]
+    assert table["n_models"].to_dict() == {"A": 1, "B": 1, ALL_MODELS: 2}
+    assert table["control"].to_dict() == {"A": 0.25, "B": 0.25, ALL_MODELS: 0.25}
+    expected = {"A": 0.25, "B": 0.75, ALL_MODELS: pytest.approx(2 / 3 - 0.25)}
+    assert table["difference"].to_dict() == expected
+    ends = table[["difference_low", "difference_high"]].to_numpy()
+    assert ends == pytest.approx(table[["low", "high"]].to_numpy() - 0.25, nan_ok=True)
+
+
+def test_differences_are_paired_by_model_and_concept():
+    """Values that vary widely, always 0.1 above their controls: the interval is 0.1 alone."""
+    rng = np.random.default_rng(3)
+    rows = [(model, group, rng.random()) for model in "AB" for group in "vwxyz"]
+    table = pd.DataFrame(rows, columns=["model", "group", "control"])
+    table = table.assign(method="m", measure="noise.score", value=table["control"] + 0.1, n=1)
+    found = summary(table).set_index("model")
+    assert found["high"].sub(found["low"]).min() > 0.05
+    for column in ("difference", "difference_low", "difference_high"):
+        assert found[column].to_numpy() == pytest.approx(0.1)
+
+
+def test_intervals_of_all_columns_come_from_the_same_draws():
+    rng = np.random.default_rng(4)
+    values = rng.random((6, 3))
+    expected = mean_intervals(values, draws=500, seed=1)
+    assert np.array_equal(joint_mean_intervals(values, draws=500, seed=1), expected)
+    # What one column lacks changes nothing of the others; its own draws are theirs, less that row.
+    values[2, 1] = np.nan
+    found = np.array(joint_mean_intervals(values, draws=500, seed=1))
+    assert np.array_equal(found[:, [0, 2]], np.array(expected)[:, [0, 2]])
+    chosen = np.random.default_rng(1).integers(6, size=(500, 6))
+    means = [np.nanmean(values[row, 1]) for row in chosen]
+    assert found[:, 1] == pytest.approx(np.quantile(means, [0.025, 0.975]))
+    few = np.array([[1.0], [np.nan], [np.nan]])
+    assert np.isnan(joint_mean_intervals(few)).all()
 
 
 # ------------------------------------------------------------------------------------------- costs

@@ -7,6 +7,7 @@ from figure_checks import assert_readable, markdown_rows, words
 
 from mmneurons.figures import comparison
 from mmneurons.figures.comparison_items import draw_figure, set_table
+from mmneurons.figures.comparison_tables import CONTROL, DIFFERENCE
 from mmneurons.figures.inputs import by_model
 from mmneurons.figures.tables import DASH
 from mmneurons.metrics.comparison import (
@@ -28,7 +29,7 @@ MAIN = ["noise.score", "edit.success", "localisation"]
 def inputs():
     rng = np.random.default_rng(1)
     rows = [
-        (model, method, measure, group, rng.random(), 4)
+        (model, method, measure, group, rng.random(), 4, rng.random())
         for model in MODELS
         for method in METHODS
         for measure in MEASURES
@@ -37,7 +38,8 @@ def inputs():
     cells = pd.DataFrame(rows, columns=["model", *CELL_COLUMNS])
     # The second model has no places on the picture, and no DAPE at all.
     bare = cells["model"] == MODELS[1]
-    cells.loc[bare & (cells["measure"] == "localisation"), ["value", "n"]] = np.nan, 0
+    no_place = bare & (cells["measure"] == "localisation")
+    cells.loc[no_place, ["value", "n", "control"]] = np.nan, 0, np.nan
     cells = cells[~(bare & (cells["method"] == "dape"))]
     pairs = [
         (one, other, group, 1.0 if one == other else 0.25, 1.0 if one == other else 0.75)
@@ -78,7 +80,7 @@ def inputs():
 
 
 def draw(item, inputs, **style):
-    options = {"measures": MAIN} if item in ("figure1", "figureS1") else {}
+    options = {"measures": MAIN} if item in ("figure1", "figureS1", "figureS2") else {}
     return draw_figure(
         item, inputs, options, METHODS, MODELS, "drawn pictures", "A title", CAPTION, style
     )
@@ -108,6 +110,7 @@ def test_what_is_drawn_is_what_was_measured(inputs):
     for row, value in enumerate(own["value"]):
         assert (float(row), value) in points
         assert {(float(row), own["low"].iloc[row]), (float(row), own["high"].iloc[row])} <= points
+        assert (round(row + 0.33, 2), own["control"].iloc[row]) in points
     assert [label.get_text() for label in panel.get_yticklabels()] == ["contribution", "DAPE"]
 
 
@@ -122,15 +125,30 @@ def test_the_matrix_has_overlap_above_and_rank_overlap_below(inputs):
 def test_table_of_measures(inputs):
     data, page = table("table1", inputs)
     assert "## Mean over models" in page and "## LLaVA of a made-up world" in page
-    rows = markdown_rows(page)
+    rows = [row for row in markdown_rows(page) if "---" not in row[0]]
     heads = [row for row in rows if row[0] == "method"]
-    assert heads[0] == ["method", "noise: score", "edit: success", "localisation (IoU)", "concepts"]
+    assert heads[0] == [
+        "method",
+        "noise: score",
+        "edit: success",
+        "localisation (IoU)",
+        "concepts",
+        "models",
+    ]
     last = rows[-1]
     # The second model has no DAPE.
     assert last == ["DAPE (Huo et al.)", DASH, DASH, DASH, "0"]
     found = data[(data["model"] == MODELS[0]) & (data["method"] == "contribution")]
     value, low, high = found[["value", "low", "high"]].iloc[0]
     assert f"{value:.2f} [{low:.2f}, {high:.2f}]" in page
+    # Under the method its control and the difference, of the same measures.
+    kinds = [row[0] for row in rows[:4]]
+    assert kinds == ["method", "contribution (Pan et al.)", CONTROL, DIFFERENCE]
+    own = data[(data["model"] == ALL_MODELS) & (data["method"] == "contribution")]
+    assert rows[2][1:4] == [f"{value:.2f}" for value in own["control"]]
+    ends = own[["difference", "difference_low", "difference_high"]].to_numpy()
+    assert rows[3][1:4] == [f"{d:.2f} [{low:.2f}, {high:.2f}]" for d, low, high in ends]
+    assert rows[1][4:] == ["3", "1 to 2"] and rows[4][4:] == ["3", "1"]
 
 
 def test_tables_of_costs_capabilities_and_exclusions(inputs):
@@ -152,3 +170,26 @@ def test_a_measure_that_no_model_has_is_said(inputs):
     assert words(figure).count(comparison.EMPTY) == 3
     _, page = table("table1", inputs | {"summary": none})
     assert f"| {DASH}" in page
+
+
+@pytest.mark.parametrize("whose", [[MODELS[1]], MODELS])
+def test_models_that_carry_nothing_leave_the_others_drawn(inputs, whose):
+    """Their tables have no row; what CSV makes of those has no types either."""
+    bare = {
+        name: table[~table["model"].isin(whose)]
+        for name, table in inputs.items()
+        if name != "capabilities"
+    }
+    if whose == MODELS:
+        bare["summary"] = pd.DataFrame(columns=inputs["summary"].columns)
+    else:
+        alone = bare["summary"][bare["summary"]["model"] != ALL_MODELS]
+        bare["summary"] = pd.concat([alone, alone.assign(model=ALL_MODELS)])
+    inputs = inputs | bare
+    for item in ("figure1", "figureS1", "figureS2", "figureS3", "figureS4"):
+        data, figure = draw(item, inputs)
+        assert_readable(figure)
+        assert len(data) or whose == MODELS
+    for item in ("table1", "tableS2", "tableS3", "exclusions"):
+        _, page = table(item, inputs)
+        assert "LLaVA of a made-up world" in page

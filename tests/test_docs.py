@@ -1169,7 +1169,9 @@ def compared():
     scores = np.random.default_rng(0).normal(size=(3, 2, 8)).astype(np.float32)
     neurons = select_scored("activation", "bear", ["a", "b", "c"], scores, scores, 3, 2, 1, 0)
     captions = pd.DataFrame(columns=list(CAPTION_COLUMNS)).astype(CAPTION_COLUMNS)
-    rows = pd.DataFrame({"method": ["activation"], "seed": 0, "group": "bear", "sample_id": "a"})
+    rows = pd.DataFrame(
+        {"method": ["activation"], "part": "concept", "seed": 0, "group": "bear", "sample_id": "a"}
+    )
     box, mask = {"a": (0, 0, 4, 4)}, np.eye(4, dtype=bool)
     fields = comparison.field_table(rows, np.eye(4)[:1], (2, 2), box, lambda _: mask)
     cells = comparison.cells(captions, neurons, fields, ["bear"], ["activation"], ["bear"], 3)

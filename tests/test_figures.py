@@ -119,7 +119,9 @@ def test_value_range_spans_all_arrays_and_is_never_empty():
 
 def test_colours_of_methods_are_fixed_and_only_uniform_colour_maps_are_taken():
     assert style.METHOD_COLOURS["two_stage"] == "#0072B2"
-    assert len(set(style.METHOD_COLOURS.values())) == len(style.METHOD_COLOURS) == 4
+    assert len(set(style.METHOD_COLOURS.values())) == len(style.METHOD_COLOURS) == 6
+    assert style.METHOD_COLOURS["attribution_mean"] == style.METHOD_COLOURS["attribution"]
+    assert style.METHOD_COLOURS["unknown"] == style.FAINT
     assert style.uniform_colormap("cividis").name == "cividis"
     with pytest.raises(ValueError, match="jet"):
         style.uniform_colormap("jet")

@@ -185,11 +185,14 @@ def _comparison(comparison, two_stage, compute, models, prompt) -> Iterator[Work
         # With the object and without it, and once more with shuffled image tokens.
         recorded = objects * asked["identify"] * 3
         yield Work("record", rule, model, recorded, read + new, backward=True)
-        selections = len(comparison["methods"]) - 1 + comparison["control_seeds"]
+        # Every method has random neurons of its layers beside it; random ones have their seeds.
+        selections = 2 * (len(comparison["methods"]) - 1) + comparison["control_seeds"]
         levels = len(models[model].get("noise", {}).get("levels", ()))
         conditions = levels * comparison["noise_draws"] + 1
         shown = objects * (asked["test"] + comparison["other_pictures"])
-        captions = shown * selections * conditions + objects * asked["test"] * selections
+        # Under each edit its own picture is captioned, and one of another object.
+        edits = objects * asked["test"] * 2 * selections
+        captions = shown * selections * conditions + edits
         batch, rule = compute["noise_batch_size"], "intervene_comparison"
         yield Work("intervene", rule, model, captions, read, new, batch=batch)
 

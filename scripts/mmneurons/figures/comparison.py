@@ -19,7 +19,6 @@ from mmneurons.figures.style import (
     INK,
     MARGIN,
     METHOD_COLOURS,
-    OTHER_COLOUR,
     SMALL,
     Page,
     uniform_colormap,
@@ -34,15 +33,16 @@ MEASURE_NAMES = {
     "ablation.suppression": "ablation: suppression",
     "ablation.retention": "ablation: retention",
     "edit.success": "edit: success",
+    "edit.retention": "edit: retention",
     "stability.pictures": "same across pictures",
     "stability.halves": "same across halves",
     "stability.shuffles": "same after shuffling",
     "localisation": "localisation (IoU)",
 }
-COLOURS = METHOD_COLOURS | {"activation": "#E69F00", "dape": OTHER_COLOUR}
 BLIND = "random"
 """The method whose mean every other row is compared with by eye."""
 MODEL_MARKERS = "osv^PX<>*hdp"
+CONTROL = {"marker": "D", "markersize": 5, "markerfacecolor": "white", "linestyle": ""}
 EMPTY = "nothing to show"
 
 
@@ -76,8 +76,11 @@ def measures_data(
         [[*models, ALL_MODELS], list(methods), measures], names=["model", "method", "measure"]
     )
     found = summary.set_index(["model", "method", "measure"]).reindex(index).reset_index()
-    counts = {"n_groups": "Int64", "n": "Int64"}
-    return found.fillna({"n_groups": 0, "n": 0}).astype(counts)
+    counts = ["n_groups", "n_models", "n"]
+    found = found.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, "Int64"))
+    # A summary without a row, of models that name nothing, has no types of its own.
+    numbers = found.columns.difference(["model", "method", "measure", *counts])
+    return found.astype(dict.fromkeys(numbers, float))
 
 
 def measures_figure(
@@ -89,7 +92,10 @@ def measures_figure(
     explanation: str,
     width: float = 10.0,
 ) -> Figure:
-    """A panel a measure, a row a method: each model small, their mean with its interval large."""
+    """A panel a measure, a row a method: each model small, their mean with its interval large.
+
+    Under the mean stands a hollow mark, that of random neurons from the method's own layers.
+    """
     page = Page(width)
     y = page.header(title, source)
     measures = list(dict.fromkeys(data["measure"]))
@@ -97,16 +103,17 @@ def measures_figure(
         ([(MEASURE_NAMES[name], True)], _measure(data, name, methods, models)) for name in measures
     ]
     room = 0.95
-    height = 0.36 * len(methods) + 0.1
+    height = 0.4 * len(methods) + 0.1
     y = _panels(page, y, panels, height, room)
     names = short_names(models)
     handles = [
         Line2D([], [], marker=marker, color=FAINT, linestyle="", markersize=4, label=names[model])
         for model, marker in zip(models, MODEL_MARKERS, strict=False)
     ]
-    handles.append(
-        Line2D([], [], marker="D", color=INK, markersize=7, linewidth=2, label="mean over models")
-    )
+    handles += [
+        Line2D([], [], marker="D", color=INK, markersize=7, linewidth=2, label="mean over models"),
+        Line2D([], [], **CONTROL, color=INK, label="of random neurons, same layers"),
+    ]
     y = legend(page, y, handles, per_row=3)
     return page.figure(page.footer(y, explanation, source))
 
@@ -134,9 +141,9 @@ def _measure(data: pd.DataFrame, measure: str, methods: Mapping[str, str], model
 
     def draw(axes: Axes, first: bool) -> None:
         if BLIND in methods and np.isfinite(blind := own.at[(ALL_MODELS, BLIND), "value"]):
-            axes.axvline(blind, color=COLOURS[BLIND], linewidth=0.9, linestyle=(0, (3, 2)))
+            axes.axvline(blind, color=METHOD_COLOURS[BLIND], linewidth=0.9, linestyle=(0, (3, 2)))
         for row, method in enumerate(methods):
-            colour = COLOURS.get(method, FAINT)
+            colour = METHOD_COLOURS[method]
             spread = np.linspace(-0.22, 0.22, len(models)) if len(models) > 1 else [0]
             for model, marker, shift in zip(models, MODEL_MARKERS, spread, strict=False):
                 value = own.at[(model, method), "value"]
@@ -151,6 +158,7 @@ def _measure(data: pd.DataFrame, measure: str, methods: Mapping[str, str], model
                 mean["value"], row, "D", color=colour, markersize=7, markeredgecolor="white",
                 markeredgewidth=0.8,
             )  # fmt: skip
+            axes.plot(mean["control"], row + 0.33, **CONTROL, color=colour)
         shown = [method_name(methods, name) for name in methods]
         axes.set_yticks(range(len(shown)), shown if first else [""] * len(shown))
         axes.set_ylim(len(shown) - 0.5, -0.5)
@@ -257,7 +265,7 @@ def layers_figure(
             style = "--" if method == "random" else "-"
             axes.plot(
                 rows["layer"], rows["share"], style, marker="o", markersize=3,
-                color=COLOURS.get(method, FAINT),
+                color=METHOD_COLOURS[method],
             )  # fmt: skip
         axes.set_ylim(0, 1)
         axes.set_xlabel("layer")
@@ -267,7 +275,7 @@ def layers_figure(
 
     y = model_panels(page, y, data, height, draw)
     handles = [
-        Line2D([], [], color=COLOURS.get(name, FAINT), marker="o", markersize=3,
+        Line2D([], [], color=METHOD_COLOURS[name], marker="o", markersize=3,
                linestyle="--" if name == "random" else "-", label=method_name(methods, name))
         for name in methods
     ]  # fmt: skip

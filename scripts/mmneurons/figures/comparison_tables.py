@@ -12,6 +12,9 @@ from mmneurons.figures.shown import Source, short_names
 from mmneurons.figures.tables import DASH, escaped, interval, least_to_most, left_out_page, page
 from mmneurons.metrics.comparison import ALL_MODELS
 
+CONTROL, DIFFERENCE = "random, same layers", "difference"
+ENDS = ("low", "high")
+
 
 def measures_page(
     data: pd.DataFrame,
@@ -23,31 +26,57 @@ def measures_page(
 ) -> str:
     """A block a model, that of all models first; a row a method, a column a measure.
 
+    Under a method stand its control, random neurons from the same layers, and the difference.
     data: of `figures.comparison.measures_data`.
     """
     names = short_names(models)
     blocks: dict[str, pd.DataFrame | str] = {}
     for model in (ALL_MODELS, *models):
-        own = data[data["model"] == model].set_index(["method", "measure"])
+        own = data[data["model"] == model].set_index("method")
         rows = []
         for method in methods:
-            cells = {"method": escaped(methods[method])}
-            concepts = []
-            for measure in dict.fromkeys(data["measure"]):
-                row = own.loc[(method, measure)]
-                cells[MEASURE_NAMES[measure]] = interval(row["value"], row["low"], row["high"])
-                if row["n_groups"]:
-                    concepts.append(int(row["n_groups"]))
-            n_concepts = least_to_most(pd.Series(concepts or [0]))
-            rows.append(cells | {"concepts": n_concepts})
+            cells = own.loc[[method]].set_index("measure")
+            counts = {"concepts": _counts(cells["n_groups"])}
+            if model == ALL_MODELS:
+                counts["models"] = _counts(cells["n_models"])
+            rows.append(
+                {"method": escaped(methods[method])} | _line(cells, "value", *ENDS) | counts
+            )
+            if cells["control"].notna().any():
+                ends = [f"difference_{end}" for end in ENDS]
+                rows.append({"method": CONTROL} | _line(cells, "control"))
+                rows.append({"method": DIFFERENCE} | _line(cells, "difference", *ends))
         heading = "Mean over models" if model == ALL_MODELS else escaped(names[model])
-        blocks[heading] = pd.DataFrame(rows)
+        blocks[heading] = pd.DataFrame(rows).fillna("")
     caption = (
         f"{explanation} In brackets 95 % bootstrap intervals over concepts, the same concepts "
-        f"drawn for every method. {DASH}: the model or the data cannot carry it (capabilities, "
-        "table S3), or no interval, because there are fewer than two concepts."
+        f"drawn for every method. *{CONTROL}*: as many random neurons as the method has in each "
+        f"layer. *{DIFFERENCE}*: of the two, concept by concept and model by model; where its "
+        "interval spans 0, this run does not tell the method's neurons from random ones of their "
+        "layers. models: those that carry the method, the fewest and the most over the measures; "
+        "means over different models are not one comparison. "
+        f"{DASH}: the model or the data cannot carry it (capabilities, table S3), it has no "
+        "control, or no interval, because there are fewer than two concepts."
     )
     return page(title, caption, blocks, source)
+
+
+def _line(cells: pd.DataFrame, value: str, *ends: str) -> dict[str, str]:
+    """A number of every measure, with its interval where `ends` names the bounds."""
+    return {
+        MEASURE_NAMES[measure]: interval(row[value], *row[list(ends)])
+        if ends
+        else DASH
+        if pd.isna(row[value])
+        else f"{row[value]:.2f}"
+        for measure, row in cells.iterrows()
+    }
+
+
+def _counts(counts: pd.Series) -> str:
+    """The fewest and the most over the measures that have a value."""
+    known = counts[counts > 0].astype(int)
+    return least_to_most(known) if len(known) else "0"
 
 
 def costs_data(costs: pd.DataFrame, methods: Mapping[str, str]) -> pd.DataFrame:

@@ -21,13 +21,25 @@ from matplotlib.textpath import text_to_path
 from mmneurons.artifacts.files import atomic
 from mmneurons.figures.shown import Source
 
+
 # Colours by Okabe and Ito, which people with any kind of colour blindness can tell apart.
-METHOD_COLOURS = {
-    "two_stage": "#0072B2",
-    "attribution": "#D55E00",
-    "contribution": "#009E73",
-    "random": "#7F7F7F",
-}
+class MethodColours(dict):
+    """Colours by method; a variant, such as "attribution_mean", has that of its method."""
+
+    def __missing__(self, name: str) -> str:
+        """The colour of what comes before the last underscore, and gray where nothing does."""
+        method = name.rpartition("_")[0]
+        return self[method] if method else FAINT
+
+
+METHOD_COLOURS = MethodColours(
+    two_stage="#0072B2",
+    attribution="#D55E00",
+    contribution="#009E73",
+    random="#7F7F7F",
+    activation="#CC79A7",
+    dape="#E69F00",
+)
 METHOD_MARKERS = {"two_stage": "o", "attribution": "s", "contribution": "^", "random": "D"}
 OTHER_COLOUR = "#CC79A7"
 VARIANT_LINES = {"no-last": (0, (4, 2)), "manual": (0, (1, 1.5)), "matched": (0, (6, 2, 1, 2))}

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from mmneurons.figures.inputs import models_of
 from mmneurons.figures.panels import dressed, legend, panel_rows
 from mmneurons.figures.shown import Source, left_out_of_models, short_names
-from mmneurons.figures.style import FAINT, SMALL, Page
+from mmneurons.figures.style import FAINT, METHOD_COLOURS, SMALL, Page
 from mmneurons.figures.tables import DASH, bounds, escaped, left_out_page, page
 from mmneurons.metrics.truth import SINGLE, TOGETHER
 
@@ -31,16 +31,7 @@ METHODS = {
     "dape": "DAPE of concepts (Huo et al.)",
     "random": "random",
 }
-COLOURS = {
-    "contribution": "#009E73",
-    "activation": "#CC79A7",
-    "activation_last": "#CC79A7",
-    "two_stage": "#0072B2",
-    "attribution_max": "#D55E00",
-    "attribution_mean": "#D55E00",
-    "dape": "#E69F00",
-    "random": "#7F7F7F",
-}
+COLOURS = METHOD_COLOURS
 LINES = {"act": "-", "post": "-", "pre": "-", "": (0, (2, 2))}
 MARKERS = {"act": "o", "post": "s", "pre": "^", "": "D"}
 RANKINGS = {SINGLE: "a single picture", TOGETHER: "all pictures of the object together"}
@@ -52,13 +43,14 @@ PLACES = ("all", "early", "middle", "late", "last", "split", "control")
 def shown_methods(table: pd.DataFrame) -> list[tuple[str, str]]:
     """The (method, site) of a table in the order in which they are shown."""
     pairs = set(table[["method", "site"]].fillna("").itertuples(index=False, name=None))
-    order = list(METHODS)
-    return sorted(pairs, key=lambda pair: (order.index(pair[0]), pair[1]))
+    order = {name: number for number, name in enumerate(METHODS)}
+    return sorted(pairs, key=lambda pair: (order.get(pair[0], len(order)), *pair))
 
 
 def label(method: str, site: str) -> str:
     """A method and where it reads, for readers."""
-    return f"{METHODS[method]}, {site}" if site in ("act", "post") else METHODS[method]
+    name = METHODS.get(method, method)
+    return f"{name}, {site}" if site in ("act", "post") else name
 
 
 def truth_source(models: list[str], plantings: pd.DataFrame, exclusions: pd.DataFrame) -> Source:

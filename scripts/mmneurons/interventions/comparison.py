@@ -1,9 +1,10 @@
 """What the neurons of every method do, on pictures that they were not identified with.
 
-Of a concept every method has a set of neurons. Under each, the concept's test pictures and pictures
-of other concepts are captioned: with noise on the neurons at the image tokens, and with the neurons
-silent at every token. On the test pictures the concept is edited into another by Algorithm 1 on
-these neurons, and where they are active is kept as a map.
+Of a concept every method has a set of neurons, and a set of random ones from the same layers. Under
+each, the concept's test pictures and pictures of other concepts are captioned: with noise on the
+neurons at the image tokens, and with the neurons silent at every token. On the test pictures the
+concept is edited into another by Algorithm 1 on these neurons, which other pictures are captioned
+under as well, and where they are active is kept as a map.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from mmneurons.probe.hooks import Kind, watch
 CAPTION_COLUMNS = {
     "intervention": "str",
     "method": "str",
+    "part": "str",
     "seed": "int64",
     "group": "str",
     "picture_id": "str",
@@ -88,18 +90,21 @@ def pictures_to_test(
 
 
 def neuron_sets(neurons: pd.DataFrame, group: str) -> list[NeuronSet]:
-    """The concept's set of every method, and of random neurons every draw; best neurons first."""
-    own = neurons[(neurons["part"] == "concept") & (neurons["group"] == group)]
+    """The concept's sets: every method's own and their controls, and of random neurons every draw.
+
+    Best neurons first. The variant of a set is its part.
+    """
+    own = neurons[neurons["part"].isin(["concept", "control"]) & (neurons["group"] == group)]
     return [
         NeuronSet(
             method,
-            "concept",
+            part,
             int(draw),
             group,
             group,
             rows.sort_values("rank")[["layer", "unit"]].to_numpy(np.int64),
         )
-        for (method, draw), rows in own.groupby(["method", "draw"], sort=False)
+        for (method, part, draw), rows in own.groupby(["method", "part", "draw"], sort=False)
     ]
 
 
@@ -112,16 +117,18 @@ def intervene_on(
     words: Sequence[str],
     mean_square: np.ndarray,
     settings: InterventionSettings,
-) -> tuple[list[dict], dict[tuple[str, int, str], np.ndarray]]:
-    """Rows of captions.parquet, and maps `patches` by (method, seed, sample_id).
+) -> tuple[list[dict], dict[tuple[str, str, int, str], np.ndarray]]:
+    """Rows of captions.parquet, and maps `patches` by (method, part, seed, sample_id).
 
     own, others: pictures of the concept and of other ones; words: that it may be edited into.
     """
+    if not sets:
+        return [], {}
     rows = list(silent_captions(model, prompt, sets, [*own, *others], settings))
     if settings.noise is not None:
         rows += noise_rows(model, prompt, sets, [*own, *others], mean_square, settings)
     if settings.edit is not None:
-        rows += edited_captions(model, prompt, sets, own, words, settings)
+        rows += edited_captions(model, prompt, sets, own, others, words, settings)
     maps = {}
     if settings.maps:
         for shown in own:
@@ -195,6 +202,7 @@ def edited_captions(
     prompt: Mapping[str, str],
     sets: Sequence[NeuronSet],
     pictures: Sequence[Shown],
+    others: Sequence[Shown],
     words: Sequence[str],
     settings: InterventionSettings,
 ) -> Iterator[dict]:
@@ -202,14 +210,18 @@ def edited_captions(
 
     Each picture has a target of its own, the same for all sets: the first of the words, in an order
     by hash, that its caption does not name and that begins with another token. A picture without
-    such a word has no row. o of Algorithm 1 is read where the caption names the concept.
+    such a word has no row. o of Algorithm 1 is read where the caption names the concept. Under each
+    edit a picture of another concept, which the edit should leave alone, is captioned too: the
+    others take turns, and none whose concept is the target.
     """
     cells = []
-    for shown in pictures:
+    for place, shown in enumerate(pictures):
         target = edit_target(model, prompt["prefix"], shown, words, settings.seed)
         if target is None:
             continue
         word, token = target
+        turned = [*others[place % len(others) :], *others] if others else []
+        seen = [shown, *[other for other in turned if other.group != word][:1]]
         occurrence = Occurrence(
             shown.image_tokens, fill_prompt(prompt), shown.before, (shown.token,), 0
         )
@@ -219,7 +231,7 @@ def edited_captions(
             edit = token_edit(
                 model, of.neurons, activations[own], shown.token, token, settings.edit
             )
-            cells.append((of, shown, word, edit))
+            cells += [(of, picture, word, edit) for picture in seen]
     for n_neurons in sorted({len(edit.neurons) for *_, edit in cells}):
         alike = [cell for cell in cells if len(cell[3].neurons) == n_neurons]
         for batch in in_batches(alike, settings.batch_size):
@@ -257,7 +269,7 @@ def mean_maps(
     sets: Sequence[NeuronSet],
     shown: Shown,
     site: Kind,
-) -> Iterator[tuple[tuple[str, int], np.ndarray]]:
+) -> Iterator[tuple[tuple[str, str, int], np.ndarray]]:
     """Mean activation of every set's neurons at each patch of one picture.
 
     Where image tokens are queries, it is spread over the patches that they read.
@@ -279,7 +291,7 @@ def mean_maps(
     if shown.weights is not None:
         means = means @ shown.weights.float().cpu()
     for of, values in zip(sets, means.numpy(), strict=True):
-        yield (of.method, of.seed), values
+        yield (of.method, of.variant, of.seed), values
 
 
 def _row(
@@ -295,6 +307,7 @@ def _row(
     return {
         "intervention": intervention,
         "method": of.method,
+        "part": of.variant,
         "seed": of.seed,
         "group": of.group,
         "picture_id": picture_id,

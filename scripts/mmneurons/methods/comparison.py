@@ -2,8 +2,9 @@
 
 A selection has a `part` that says what it was made from: "concept" (the mean of the scores of the
 pictures that neurons are identified with), "picture" (one of the concept's pictures), "shuffled"
-(the same picture, its image tokens in another order), and "half" (the mean over half of a concept's
-pictures; `draw` tells which split, `half` which of its halves).
+(the same picture, its image tokens in another order), "half" (the mean over half of a concept's
+pictures; `draw` tells which split, `half` which of its halves), and "control" (as many random
+neurons from each layer as the method's own "concept" has there).
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from mmneurons.methods.dape_concepts import concept_scores
-from mmneurons.methods.needs import capability_table, lacks_of_data, pruned
-from mmneurons.methods.selection import top_units
+from mmneurons.methods.needs import NO_PICTURE, capability_table, lacks_of_data, pruned
+from mmneurons.methods.selection import random_like, top_units
 
 NEURON_COLUMNS = {
     "method": "str",
@@ -105,6 +106,18 @@ def parts_of_group(
                 yield {"part": "half", "group": group, "draw": draw, "half": half}, places
 
 
+def mean_scores(scores: np.ndarray) -> np.ndarray:
+    """Scores of several pictures, `pictures x layers x units`, averaged: `layers x units`.
+
+    What every picture excludes (minus infinity) stays excluded. What only some exclude has there
+    the lowest score of these pictures, so that no other picture has a say in the mean.
+    """
+    excluded = np.isneginf(scores)
+    lowest = scores.min(where=~excluded, initial=np.inf)
+    mean = np.where(excluded, lowest, scores).mean(axis=0, dtype=np.float64).astype(np.float32)
+    return np.where(excluded.all(axis=0), -np.inf, mean)
+
+
 def select_scored(
     method: str,
     group: str,
@@ -119,19 +132,11 @@ def select_scored(
     """All selections of one concept by a method that scores every picture by itself.
 
     plain, shuffled: `samples x layers x units`, of the pictures as they are and with their image
-    tokens in another order; minus infinity where the method excludes a neuron. Over several
-    pictures scores are averaged; what every picture excludes stays excluded, and what only some
-    exclude has there the lowest of all scores of the concept.
+    tokens in another order; minus infinity where the method excludes a neuron.
     """
-    excluded = np.isneginf(plain)
-    finite = np.where(excluded, np.nan, plain)
-    lowest = np.float32(np.nanmin(finite)) if not excluded.all() else np.float32(0)
-    filled = np.where(excluded, lowest, plain)
     found = []
     for of, places in parts_of_group(group, sample_ids, n_identify, draws, seed):
-        mean = filled[places].mean(axis=0, dtype=np.float64).astype(np.float32)
-        mean = np.where(excluded[places].all(axis=0), -np.inf, mean)
-        found.append(_best(Selection(method, **of), mean, k))
+        found.append(_best(Selection(method, **of), mean_scores(plain[places]), k))
     for name, scores in zip(sample_ids, shuffled, strict=True):
         found.append(_best(Selection(method, "shuffled", group, name), scores, k))
     return neuron_table(found)
@@ -216,6 +221,25 @@ def select_randomly(
     return neuron_table(found)
 
 
+def select_controls(
+    method: str, neurons: pd.DataFrame, units_per_layer: int, seed: int
+) -> pd.DataFrame:
+    """Of every concept random neurons from the layers of the method's own, and none of these.
+
+    neurons: the method's selections. Methods differ in layers, and late neurons do less than early
+    ones whichever they are: what a method's choice within its layers is worth shows against these.
+    One draw a concept, which depends on the seed, the method and the concept alone. Scores are 0.
+    """
+    found = []
+    own = neurons[neurons["part"] == "concept"]
+    for group, rows in own.groupby("group", sort=False):
+        rng = np.random.default_rng(list(_hash(seed, 0, f"control/{method}/{group}")))
+        drawn = random_like(rows[["layer", "unit"]].to_numpy(np.int64), units_per_layer, rng)
+        scores = np.zeros(len(drawn), dtype=np.float32)
+        found.append((Selection(method, "control", group), drawn, scores))
+    return neuron_table(found)
+
+
 @dataclass(frozen=True)
 class Selected:
     """Tables: neurons of every method, exclusions, and capabilities (name, kind, runs, reason)."""
@@ -239,14 +263,16 @@ def select_all(
     recorded: `artifacts.comparison.Recordings`; methods, measures: rows of resources/methods.yaml.
     """
     facts, samples = recorded.facts, recorded.valid
-    lacks = facts["lacks"] | lacks_of_data(samples["group"].nunique(), inpainted=True)
-    shape = len(facts["layers"]), facts["layers"][0]
+    lacks = facts["lacks"] | lacks_of_data(samples["group"].nunique())
+    shape = len(facts["layers"]), max(facts["layers"], default=0)
     of = {"method": methods, "measure": measures}
     why = {
         kind: pruned({name: row["needs"] for name, row in rows.items()}, lacks)
         for kind, rows in of.items()
     }
-    tables, rows = [], []
+    if samples.empty:
+        why = {kind: {name: NO_PICTURE for name in rows} for kind, rows in of.items()}
+    tables, rows = [neuron_table([])], []
     for name, row in methods.items():
         if why["method"][name]:
             continue
@@ -260,7 +286,9 @@ def select_all(
         else:
             own = recorded.neurons[recorded.neurons["method"] == name]
         tables.append(own)
-        rows += _short(name, own, facts["k"])
+        if row["score"] != "none":
+            tables.append(select_controls(name, own, shape[1], seed))
+        rows += _short(name, own, samples["group"].unique(), facts["k"])
     rows += [
         ("capabilities", "", "", "cannot-run", f"{kind} {name}: {reason}")
         for kind, reasons in why.items()
@@ -270,15 +298,17 @@ def select_all(
     capabilities = capability_table(of, why)
     exclusions = pd.DataFrame(rows, columns=recorded.exclusions.columns)
     exclusions = pd.concat([recorded.exclusions, exclusions.astype("str")], ignore_index=True)
-    return Selected(pd.concat(tables, ignore_index=True), exclusions, capabilities)
+    filled = [table for table in tables if len(table)] or tables[:1]
+    return Selected(pd.concat(filled, ignore_index=True), exclusions, capabilities)
 
 
-def _short(name: str, neurons: pd.DataFrame, k: int) -> list[tuple]:
-    """Exclusions of concepts of which a method has fewer neurons than the others."""
-    concepts = neurons[neurons["part"] == "concept"].groupby(["group", "draw"], sort=False)
+def _short(name: str, neurons: pd.DataFrame, groups: Sequence[str], k: int) -> list[tuple]:
+    """Exclusions of concepts of which a method has fewer neurons than the others, or none."""
+    concepts = neurons[(neurons["part"] == "concept") & (neurons["draw"] == 0)]
+    sizes = concepts.groupby("group").size().reindex(groups, fill_value=0)
     return [
         ("select", "", group, "fewer-neurons", f"{name}: {n} of {k}")
-        for (group, _), n in concepts.size().items()
+        for group, n in sizes.items()
         if n < k
     ]
 

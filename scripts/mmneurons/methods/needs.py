@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+NO_PICTURE = (
+    "no concept has a valid picture: the model's captions name no object, or name it where it was "
+    "painted out too"
+)
+"""Why nothing can run then."""
 
-def lacks_of_data(n_concepts: int, inpainted: bool) -> dict[str, str]:
+
+def lacks_of_data(n_concepts: int) -> dict[str, str]:
     """Why the data do not provide a need, by need; "" for what they do.
 
-    n_concepts: that have valid pictures; inpainted: whether there are pictures without the object.
+    n_concepts: that have valid pictures.
     """
     few = f"{n_concepts} concept with valid pictures, and entropy needs two"
-    return {
-        "concepts": few if n_concepts < 2 else "",
-        "inpainted": "" if inpainted else "no pictures without the object",
-    }
+    return {"concepts": few if n_concepts == 1 else NO_PICTURE if n_concepts == 0 else ""}
 
 
 def pruned(needs: Mapping[str, Sequence[str]], lacks: Mapping[str, str]) -> dict[str, str]:

@@ -8,23 +8,29 @@ pictures, levels and draws of noise and, for random neurons, over seeds:
 - `{noise,ablation}.retention`: share of captions of pictures of other concepts that name theirs,
 - `{noise,ablation}.score`: the mean of both, as in Sato & Takagi 2025,
 - `edit.success`: share of c's pictures whose caption names the target and not c,
+- `edit.retention`: share of pictures of other concepts whose caption under an edit of c names
+  theirs,
 - `stability.pictures`: overlap of the neurons of two of c's pictures, over all pairs,
 - `stability.halves`: of the neurons from two halves of c's pictures, over the splits,
 - `stability.shuffles`: of a picture's neurons before and after its image tokens were shuffled,
 - `localisation`: intersection over union of where c's neurons are most active and of the object.
+
+Beside the causal ones and localisation stands `control`, the same of random neurons from the same
+layers, as many from each. What a method's choice within its layers is worth is the difference,
+which is taken concept by concept and model by model.
 
 Intervals resample concepts, the same ones for every method and, over models, for every model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from mmneurons.metrics.intervals import mean_intervals
+from mmneurons.metrics.intervals import joint_mean_intervals
 from mmneurons.metrics.localisation import iou, receptive_field
 from mmneurons.metrics.naming import mark_hits, named
 from mmneurons.metrics.rank_overlap import overlap, rank_biased_overlap
@@ -37,6 +43,7 @@ MEASURES = (
     "ablation.suppression",
     "ablation.retention",
     "edit.success",
+    "edit.retention",
     "stability.pictures",
     "stability.halves",
     "stability.shuffles",
@@ -48,8 +55,10 @@ CELL_COLUMNS = {
     "group": "str",
     "value": "float64",
     "n": "int64",
+    "control": "float64",
 }
-"""n: captions, pairs, pictures or splits that the value is a mean over; 0 where there is none."""
+"""n: captions, pairs, pictures or splits that the value is a mean over; 0 where there is none.
+control: the value of random neurons from the same layers; NaN where a method has none."""
 AGREEMENT_COLUMNS = {
     "method": "str",
     "other": "str",
@@ -58,7 +67,10 @@ AGREEMENT_COLUMNS = {
     "rbo": "float64",
 }
 LAYER_COLUMNS = {"method": "str", "layer": "int64", "share": "float64"}
-SUMMARY_COLUMNS = ["model", "method", "measure", "value", "low", "high", "n_groups", "n"]
+SUMMARY_COLUMNS = [
+    *("model", "method", "measure", "value", "low", "high", "n_groups", "n_models", "n"),
+    *("control", "difference", "difference_low", "difference_high"),
+]
 ALL_MODELS = "all models"
 PERCENTILE = 95
 """Of a map's pixels: those above it are where neurons are most active (Schwettmann et al. 2023)."""
@@ -75,40 +87,49 @@ def cells(
 ) -> pd.DataFrame:
     """A row per method, measure and concept: CELL_COLUMNS, all of them, NaN where there is none.
 
-    captions: captions.parquet of the interventions; neurons: neurons.parquet; fields: method, seed,
-    group, iou; categories: names that captions may name. A concept of which a method has fewer
-    than k neurons is measured with those that there are.
+    captions: captions.parquet of the interventions; neurons: neurons.parquet; fields: method, part,
+    seed, group, iou; categories: names that captions may name. A concept of which a method has
+    fewer than k neurons is measured with those that there are.
     """
-    parts = [
-        *_causal(captions, categories),
-        *_edits(captions, categories),
-        *_stability(neurons),
-        *_localisation(fields),
-    ]
-    found = pd.DataFrame(parts, columns=list(CELL_COLUMNS))
-    index = pd.MultiIndex.from_product(
-        [methods, MEASURES, groups], names=["method", "measure", "group"]
-    )
-    table = found.set_index(["method", "measure", "group"]).reindex(index).reset_index()
-    return table.assign(n=table["n"].fillna(0)).astype(CELL_COLUMNS)
+    keys = ["method", "measure", "group"]
+
+    def table_of(rows: Iterable[tuple]) -> pd.DataFrame:
+        return pd.DataFrame(rows, columns=[*keys, "value", "n"]).set_index(keys)
+
+    def of_part(part: str) -> Iterator[tuple]:
+        shown = captions[captions["part"] == part]
+        yield from _causal(shown, categories)
+        yield from _edits(shown, categories)
+        yield from _localisation(fields[fields["part"] == part])
+
+    index = pd.MultiIndex.from_product([methods, MEASURES, groups], names=keys)
+    table = table_of([*of_part("concept"), *_stability(neurons)]).reindex(index)
+    control = table_of(of_part("control"))["value"].reindex(index)
+    table = table.assign(n=table["n"].fillna(0), control=control)
+    return table.reset_index().astype(CELL_COLUMNS)
 
 
 def missing(cells: pd.DataFrame, valid: pd.DataFrame) -> pd.DataFrame:
-    """Exclusions: measures that no method has of a concept, with the pictures that there are.
+    """Exclusions: measures without a value of a concept, for no method or for single ones.
 
-    cells: of `cells`; valid: group, role. A measure that the model has of no concept is not among
-    them: the capabilities say why.
+    cells: of `cells`; valid: group, role. Where no method has one, the pictures that there are say
+    why; where some have, the others have no neurons for it. A measure that the model has of no
+    concept is not among them: the capabilities say why.
     """
     known = cells.assign(known=cells["value"].notna())
     of_model = known.groupby("measure")["known"].any()
-    of_concept = known.groupby(["measure", "group"], sort=False)["known"].any()
     pictures = valid.groupby(["group", "role"]).size()
     rows = []
-    for (measure, group), found in of_concept.items():
-        if not found and of_model[measure]:
+    for (measure, group), own in known.groupby(["measure", "group"], sort=False):
+        if not of_model[measure]:
+            continue
+        if not own["known"].any():
             n = [int(pictures.get((group, role), 0)) for role in ("identify", "test")]
             detail = f"{measure}: {n[0]} pictures to identify, {n[1]} to test"
             rows.append(("evaluate", "", group, "too-few-pictures", detail))
+            continue
+        for method in own.loc[~own["known"], "method"]:
+            rows.append(("evaluate", "", group, "no-neurons", f"{measure}: {method}"))
     return pd.DataFrame(
         rows, columns=["stage", "sample_id", "group", "reason", "detail"], dtype=str
     )
@@ -133,6 +154,12 @@ def _causal(captions: pd.DataFrame, categories: Collection[str]) -> Iterator[tup
 
 def _edits(captions: pd.DataFrame, categories: Collection[str]) -> Iterator[tuple]:
     edits = captions[captions["intervention"] == "edit"]
+    others = edits["group"] != edits["picture_group"]
+    if others.any():
+        hits = mark_hits(edits[others], categories)
+        for (method, group), named_own in hits.groupby(["method", "group"])["named"]:
+            yield method, "edit.retention", group, named_own.mean(), len(named_own)
+    edits = edits[~others]
     for (method, group), rows in edits.groupby(["method", "group"]):
         said = [named(caption, categories) for caption in rows["caption"]]
         success = [
@@ -199,12 +226,12 @@ def field_table(
     boxes: Mapping[str, Sequence[int]],
     mask_of: Callable[[str], np.ndarray],
 ) -> pd.DataFrame:
-    """Intersection over union of every map; method, seed, group, sample_id, iou.
+    """Intersection over union of every map; method, part, seed, group, sample_id, iou.
 
-    rows: method, seed, group, sample_id of each map, in their order; maps: `rows x patches`; grid,
-    boxes: of the model; mask_of: a sample's name to its object's pixels.
+    rows: of each map all of these but iou, in their order; maps: `rows x patches`; grid, boxes: of
+    the model; mask_of: a sample's name to its object's pixels.
     """
-    columns = ["method", "seed", "group", "sample_id", "iou"]
+    columns = ["method", "part", "seed", "group", "sample_id", "iou"]
     if grid is None or rows.empty:
         return pd.DataFrame(columns=columns)
     masks = {name: mask_of(name) for name in rows["sample_id"].unique()}
@@ -251,28 +278,40 @@ def summary(cells_of_models: pd.DataFrame, draws: int = 2000, seed: int = 0) -> 
 
     cells_of_models: CELL_COLUMNS and model. The model ALL_MODELS stands for the mean over those
     models that have the measure: of each concept first over models, then over concepts. A mean
-    without a value is NaN and has n_groups 0; an interval needs two concepts.
+    without a value is NaN and has n_groups 0; an interval needs two concepts. control: the mean of
+    the controls; difference: of the value less the control, of those cells that have both.
+    n_models: how many have a value of any concept, since a method that some cannot carry is a mean
+    over others than its neighbours.
     """
-    known = cells_of_models[cells_of_models["value"].notna()]
+    if cells_of_models.empty:
+        return pd.DataFrame(columns=SUMMARY_COLUMNS)
+    paired = cells_of_models.assign(
+        difference=cells_of_models["value"] - cells_of_models["control"]
+    )
     keys = ["method", "measure", "group"]
-    means = known.groupby(keys, sort=False).agg(value=("value", "mean"), n=("n", "sum"))
-    together = pd.concat(
-        [cells_of_models, means.reset_index().assign(model=ALL_MODELS)], ignore_index=True
+    means = paired.groupby(keys, sort=False).agg(
+        value=("value", "mean"),
+        n=("n", "sum"),
+        control=("control", "mean"),
+        difference=("difference", "mean"),
     )
-    groups = sorted(together["group"].unique())
-    columns = list(
-        dict.fromkeys(zip(together["model"], together["method"], together["measure"], strict=True))
+    together = pd.concat([paired, means.reset_index().assign(model=ALL_MODELS)], ignore_index=True)
+    columns = ["model", "method", "measure"]
+    known = paired[paired["value"].notna()]
+    n_models = known.groupby(columns[1:])["model"].nunique()
+    found = together.groupby(columns, sort=False).agg(
+        n_groups=("value", "count"), n=("n", "sum"), control=("control", "mean")
     )
-    values = np.full((len(groups), len(columns)), np.nan)
-    place = {column: number for number, column in enumerate(columns)}
-    for row in together.itertuples():
-        values[groups.index(row.group), place[row.model, row.method, row.measure]] = row.value
-    low, high = mean_intervals(values, draws=draws, seed=seed)
-    n = np.isfinite(values).sum(axis=0)
-    value = np.divide(np.nansum(values, axis=0), n, out=np.full(len(n), np.nan), where=n > 0)
-    counts = together.groupby(["model", "method", "measure"])["n"].sum()
-    rows = [
-        (*column, value[i], low[i], high[i], n[i], int(counts[column]))
-        for i, column in enumerate(columns)
-    ]
-    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+    for name, low, high in (
+        ("value", "low", "high"),
+        ("difference", "difference_low", "difference_high"),
+    ):
+        # Concepts are the rows, so that all means and differences come from the same draws of them.
+        wide = together.pivot(index="group", columns=columns, values=name).sort_index()
+        bounds = joint_mean_intervals(wide.to_numpy(), draws=draws, seed=seed)
+        of = pd.DataFrame({name: wide.mean(), low: bounds[0], high: bounds[1]}, index=wide.columns)
+        found = found.join(of)
+    found = found.reset_index()
+    of_all = found.set_index(columns[1:]).index.map(n_models).fillna(0)
+    found["n_models"] = np.where(found["model"] == ALL_MODELS, of_all, found["n_groups"] > 0)
+    return found.astype({"n_models": "int64"})[SUMMARY_COLUMNS]

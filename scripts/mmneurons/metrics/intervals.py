@@ -80,3 +80,29 @@ def mean_intervals(
             tail = (1 - level) / 2
             bounds[:, columns] = np.quantile(means, [tail, 1 - tail], axis=0)
     return bounds[0], bounds[1]
+
+
+def joint_mean_intervals(
+    values: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int | Sequence[int] = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `mean_intervals`, but what is drawn are rows of the table, the same ones for every column.
+
+    There columns with NaN have draws of their own, so that their bounds do not go with the others'.
+    Here a column's mean of a draw is that of the drawn rows it has values in; a draw in which it
+    has none is left out. Without NaN both functions give the same bounds.
+    """
+    values = np.asarray(values, dtype=float)
+    n, known = len(values), ~np.isnan(values)
+    bounds = np.full((2, values.shape[1]), np.nan)
+    several = known.sum(axis=0) >= 2
+    if not several.any():
+        return bounds[0], bounds[1]
+    chosen = np.random.default_rng(seed).integers(n, size=(draws, n))
+    cells = chosen + n * np.arange(draws)[:, None]
+    times = np.bincount(cells.ravel(), minlength=draws * n).reshape(draws, n)
+    counts = times @ known[:, several].astype(float)
+    sums = times @ np.where(known, values, 0)[:, several]
+    means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    tail = (1 - level) / 2
+    bounds[:, several] = np.nanquantile(means, [tail, 1 - tail], axis=0)
+    return bounds[0], bounds[1]

@@ -370,7 +370,7 @@ class MultimodalModel(ABC):
         no logit is taken there.
         """
         if module == "language" and positions == "image":
-            return frozenset({self.sites("language")[-1].layer})
+            return frozenset(site.layer for site in self.sites("language")[-1:])
         return frozenset()
 
     def unembedding(self) -> torch.Tensor:

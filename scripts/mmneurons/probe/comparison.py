@@ -28,8 +28,9 @@ from mmneurons.models.captions import (
     pictures_to_caption,
 )
 from mmneurons.probe.concepts import shuffle_order
-from mmneurons.probe.every_method import Scores, record_case_scores
+from mmneurons.probe.every_method import batches, record_case_scores
 from mmneurons.probe.hooks import Kind
+from mmneurons.probe.target import image_activations
 from mmneurons.probe.two_stage import Case
 
 ROLES = ("identify", "test")
@@ -135,7 +136,7 @@ def record_concept(
         for what in ("counts", "tokens")
         for kind in getattr(scores, what)
     }
-    arrays["mean_square"] = mean_square(model, text, cases, plain, settings)
+    arrays["mean_square"] = mean_square(model, text, cases, settings)
     neurons = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     return ConceptRecord(valid, exclusions, neurons, arrays, cases)
 
@@ -159,16 +160,21 @@ def mean_square(
     model: MultimodalModel,
     text: str,
     cases: Sequence[Case],
-    scores: Scores,
     settings: ComparisonSettings,
 ) -> np.ndarray:
-    """Mean square of the site's activations at image tokens, `n x layers`: the unit of noise."""
-    if settings.site in scores.mean_square:
-        return scores.mean_square[settings.site]
-    alone = record_case_scores(
-        model, text, cases, [settings.site], settings.batch_size, ["two_stage"]
-    )
-    return alone.mean_square[settings.site]
+    """Mean square of the site's activations at image tokens, `n x layers`: the unit of noise.
+
+    It takes a pass of its own, so that it is there, and the same, whichever methods can run.
+    """
+    rows = []
+    for places in batches(model, cases, settings.batch_size):
+        own = [cases[place] for place in places]
+        tokens = model.embed_pictures([case.original for case in own], text)
+        encoded = model.encode(tokens, text, [case.prefix_tokens for case in own])
+        layers = image_activations(model, encoded, [settings.site]).activations[settings.site]
+        squares = [active.square().mean(dim=(1, 2)).cpu().numpy() for active in layers]
+        rows.append(np.array(squares, np.float32).reshape(len(squares), len(own)).T)
+    return np.concatenate(rows)
 
 
 def costs(
