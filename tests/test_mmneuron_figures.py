@@ -29,9 +29,9 @@ from mmneurons.figures import domains, mmneuron, mmneuron_cases, mmneuron_tables
 from mmneurons.figures.domains import in_domains
 from mmneurons.figures.inputs import by_model
 from mmneurons.figures.mmneuron_cases import shown_samples
-from mmneurons.figures.mmneuron_inputs import counted, joined, read_domain_inputs
+from mmneurons.figures.mmneuron_inputs import counted, read_domain_inputs
 from mmneurons.figures.mmneuron_items import FIGURES, TABLES, read_item
-from mmneurons.figures.shown import Source, short_names
+from mmneurons.figures.shown import Source, joined, short_names
 from mmneurons.figures.tables import DASH
 from mmneurons.metrics import deviation, trials
 from mmneurons.models.questions import question_prompt
@@ -74,10 +74,10 @@ def test_words_of_the_library_are_those_of_the_metrics():
 def test_the_source_counts_what_was_used_and_what_was_left_out(paths):
     _, source = made("figure5", paths)
     assert str(source) == (
-        f"Model: {NEXT}; {BLIP}. Data: common, medical, driving, document, remote part of a "
-        "made-up world (drawn). n = 3 VQAv2, 3 PMC-VQA, 2 LingoQA, 3 DocVQA, 3 RSVQA-HR counted "
+        "Model: LLaVA-NeXT, InstructBLIP of a made-up world (tiny). Data: common, medical, "
+        "driving, document, remote part of a made-up world (drawn). n = 3 VQAv2, 3 PMC-VQA, 2 LingoQA, 3 DocVQA, 3 RSVQA-HR counted "
         "questions. Left out: for every model: 1 missing-frame, 1 no-picture, 1 too-few-questions; "
-        "LLaVA-NeXT of a made-up world: nothing; InstructBLIP of a made-up world: 1 fewer-tokens."
+        "LLaVA-NeXT: nothing; InstructBLIP: 1 fewer-tokens."
     )
     _, source = made("table4", paths)
     assert source.n == "5 questions of each domain"
@@ -550,7 +550,7 @@ def test_scripts_write_what_the_library_makes(paths, tmp_path):
     output = run_script("draw_mmneuron_table", tmp_path, files_of("table1", paths), **options)
     assert pd.read_csv(output.csv)["neurons"].sum() == made("table1", paths)[0]["neurons"].sum()
     with open(output.md, encoding="utf-8") as page:
-        assert page.read().startswith(f"# T\n\nModel: {NEXT}; {BLIP}.")
+        assert page.read().startswith(f"# T\n\nModel: {joined([NEXT, BLIP])}.")
     options = {"item": "figure9", "options": {}, "style": {"width": 8.0}}
     output = run_script("draw_mmneuron_figure", tmp_path, files_of("figure9", paths), **options)
     assert len(pd.read_csv(output.csv)) == 5 and Image.open(output.png).size[0] == 320

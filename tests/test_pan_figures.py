@@ -63,11 +63,10 @@ def test_pictures_are_chosen_by_order_and_by_two_concepts_in_every_model(tables)
 
 def test_the_source_counts_concepts_and_what_was_left_out_of_each_model(source, tables):
     assert str(source) == (
-        f"Model: {LLAVA}; {BLIP}; {OWL}. Data: drawn pictures. n = 8 (LLaVA of a made-up world), "
-        "7 (InstructBLIP of a made-up world), 6 (mPLUG-Owl2 of a made-up world) concepts in the "
-        "captions of 4 pictures. Left out: for every model: 1 no-picture, 1 placeholder; LLaVA of "
-        "a made-up world: nothing; InstructBLIP of a made-up world: 1 not-generated; mPLUG-Owl2 "
-        "of a made-up world: nothing."
+        "Model: LLaVA, InstructBLIP, mPLUG-Owl2 of a made-up world (tiny). Data: drawn pictures. "
+        "n = 8 (LLaVA), 7 (InstructBLIP), 6 (mPLUG-Owl2) concepts in the captions of 4 pictures. "
+        "Left out: for every model: 1 no-picture, 1 placeholder; LLaVA: nothing; InstructBLIP: 1 "
+        "not-generated; mPLUG-Owl2: nothing."
     )
     assert left_out_of_models(["A"], tables["exclusions"].iloc[:0]) == "A: nothing"
     # Of one model nothing is said twice.
@@ -307,7 +306,7 @@ def test_table2_shows_the_concept_that_all_models_share(tables, source):
     assert "# Title \\| &lt;x&gt;" in text and "<" not in text
     assert {len(cells) for cells in markdown_rows(text)} == {2, 5}
     assert "An image of a **dog** and a \\| &lt;b&gt; grass" in text
-    assert text.rstrip().endswith("mPLUG-Owl2 of a made-up world: nothing.")
+    assert text.rstrip().endswith("mPLUG-Owl2: nothing.")
     without = inputs | {"concepts": tables["concepts"].query("model != @OWL")}
     nothing = pan_tables.methods_data(**without)
     assert "No concept is named by all models" in pan_tables.methods_page(nothing, source, "T")
@@ -518,7 +517,7 @@ def test_scripts_write_what_the_library_makes(paths, tmp_path):
     output = run_script("draw_pan_table", tmp_path, inputs, item="table6", options={"most": 1})
     assert pd.read_csv(output.csv)["part"].unique().tolist() == ["caption", "rate"]
     with open(output.md, encoding="utf-8") as page:
-        assert page.read().startswith("# T\n\nModel: LLaVA of a made-up world (tiny); ")
+        assert page.read().startswith("# T\n\nModel: LLaVA, InstructBLIP, ")
     inputs = picked(paths, neurons="act")
     options = {"item": "figure2", "options": {"top_k": TOP_K}, "style": {"width": 8.0}}
     output = run_script("draw_pan_figure", tmp_path, inputs, **options)

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from mmneurons.figures.inputs import models_of
 from mmneurons.figures.panels import dressed, legend, model_panels
-from mmneurons.figures.shown import Source, left_out_of_models, short_names
+from mmneurons.figures.shown import Source, joined, left_out_of_models, short_names
 from mmneurons.figures.style import (
     BODY,
     FAINT,
@@ -54,7 +54,7 @@ def comparison_source(
         f"{(valid['model'] == model).sum()} ({name})" for model, name in short_names(models).items()
     )
     n = f"{counts} valid pictures of {valid['group'].nunique()} concepts"
-    return Source("; ".join(models), dataset, n, left_out_of_models(models, exclusions))
+    return Source(joined(models), dataset, n, left_out_of_models(models, exclusions))
 
 
 def method_name(methods: Mapping[str, str], name: str) -> str:

@@ -14,7 +14,13 @@ import pandas as pd
 from mmneurons.artifacts.tensors import TensorFile
 from mmneurons.figures.domains import domains_of, in_domains, short_label
 from mmneurons.figures.inputs import by_model, models_of, read_inputs
-from mmneurons.figures.shown import Source, left_out, left_out_of_models, short_names
+from mmneurons.figures.shown import (
+    Source,
+    joined,
+    left_out,
+    left_out_of_models,
+    short_names,
+)
 
 COUNTS_SUFFIX = ".safetensors"
 
@@ -81,27 +87,7 @@ def domains_source(
     """
     several = "model" in exclusions
     left = left_out_of_models(models, exclusions) if several else left_out(exclusions)
-    return Source("; ".join(models), joined(list(dict.fromkeys(datasets))), n, left)
-
-
-def joined(labels: Sequence[str]) -> str:
-    """Labels one after the other, the words that all of them end with only once.
-
-    >>> joined(["A of the drawn world", "B of the drawn world"])
-    'A, B of the drawn world'
-    >>> joined(["A 2017", "B 2014"])
-    'A 2017; B 2014'
-    """
-    words = [label.split(" ") for label in labels]
-    alike = 0
-    while len(labels) > 1 and all(
-        len(own) > alike + 1 and own[-1 - alike] == words[0][-1 - alike] for own in words
-    ):
-        alike += 1
-    if not alike:
-        return "; ".join(labels)
-    heads = ", ".join(" ".join(own[:-alike]) for own in words)
-    return f"{heads} {' '.join(words[0][-alike:])}"
+    return Source(joined(models), joined(list(dict.fromkeys(datasets))), n, left)
 
 
 def samples(table: pd.DataFrame, what: str) -> str:

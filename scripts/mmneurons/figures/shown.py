@@ -66,7 +66,7 @@ def models_source(
         f"{(rows['model'] == model).sum()} ({name})" for model, name in short_names(models).items()
     )
     n = f"{counts} concepts in the captions of {rows['picture_id'].nunique()} pictures"
-    return Source("; ".join(models), dataset, n, left_out_of_models(models, exclusions))
+    return Source(joined(models), dataset, n, left_out_of_models(models, exclusions))
 
 
 def method_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
@@ -151,10 +151,41 @@ def _reasons(rows: Iterable[tuple]) -> str:
 
 
 def short_names(models: Sequence[str]) -> dict[str, str]:
-    """What comes before the bracket in each model's name, or the name where two would be alike."""
+    """Each model's name without the words that end all of them, and without what is in brackets.
+
+    Names as they are where two would be alike: "LLaVA of the world (tiny)" and "LiMBeR of the world
+    (tiny)" are "LLaVA" and "LiMBeR".
+    """
     heads = [model.split(" (")[0] for model in models]
+    ending = common_ending(heads)
+    heads = [head.removesuffix(ending) for head in heads]
     alike = len(set(heads)) < len(set(models))
     return dict(zip(models, models if alike else heads, strict=True))
+
+
+def joined(labels: Sequence[str]) -> str:
+    """Labels one after the other, the words that all of them end with only once.
+
+    >>> joined(["A of the drawn world", "B of the drawn world"])
+    'A, B of the drawn world'
+    >>> joined(["A 2017", "B 2014"])
+    'A 2017; B 2014'
+    """
+    ending = common_ending(labels)
+    if not ending:
+        return "; ".join(labels)
+    return ", ".join(label.removesuffix(ending) for label in labels) + ending
+
+
+def common_ending(labels: Sequence[str]) -> str:
+    """The words that all of several labels end with, a space before each; "" for a single label."""
+    if len(labels) < 2:
+        return ""
+    words = [label.split(" ") for label in labels]
+    alike = 0
+    while all(len(own) > alike + 1 and own[-1 - alike] == words[0][-1 - alike] for own in words):
+        alike += 1
+    return "".join(f" {word}" for word in words[0][len(words[0]) - alike :])
 
 
 def sample_reasons(exclusions: pd.DataFrame, sample_ids: Iterable[str]) -> str:

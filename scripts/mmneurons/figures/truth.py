@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from mmneurons.figures.inputs import models_of
 from mmneurons.figures.panels import dressed, legend, panel_rows
-from mmneurons.figures.shown import Source, left_out_of_models, short_names
+from mmneurons.figures.shown import Source, joined, left_out_of_models, short_names
 from mmneurons.figures.style import FAINT, METHOD_COLOURS, SMALL, Page
 from mmneurons.figures.tables import DASH, bounds, escaped, left_out_page, page
 from mmneurons.metrics.truth import SINGLE, TOGETHER
@@ -67,9 +67,7 @@ def truth_source(models: list[str], plantings: pd.DataFrame, exclusions: pd.Data
             f"controls, {own['n_pictures'].sum()} pictures ({name})"
         )
     data = "pictures drawn of the planted objects"
-    return Source(
-        "; ".join(models), data, ", ".join(counts), left_out_of_models(models, exclusions)
-    )
+    return Source(joined(models), data, ", ".join(counts), left_out_of_models(models, exclusions))
 
 
 def place_order(places: Iterable[str]) -> list[str]:
