@@ -75,9 +75,10 @@ def test_the_source_counts_what_was_used_and_what_was_left_out(paths):
     _, source = made("figure5", paths)
     assert str(source) == (
         "Model: LLaVA-NeXT, InstructBLIP of a made-up world (tiny). Data: common, medical, "
-        "driving, document, remote part of a made-up world (drawn). n = 3 VQAv2, "
-        "3 PMC-VQA, 2 LingoQA, 3 DocVQA, 3 RSVQA-HR counted questions. Left out: for every model: 1 missing-frame, 1 no-picture, 1 too-few-questions; "
-        "LLaVA-NeXT: nothing; InstructBLIP: 1 fewer-tokens."
+        "driving, document, remote part of a made-up world (drawn). n = 3 VQAv2, 3 PMC-VQA, "
+        "2 LingoQA, 3 DocVQA, 3 RSVQA-HR counted questions. Left out: for every model: "
+        "1 missing-frame, 1 no-picture, 1 too-few-questions; LLaVA-NeXT: nothing; InstructBLIP: "
+        "1 fewer-tokens."
     )
     _, source = made("table4", paths)
     assert source.n == "5 questions of each domain"
