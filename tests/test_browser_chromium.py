@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import browser_world as world
 import numpy as np
@@ -398,6 +399,23 @@ def test_links_lead_from_model_to_neuron_to_picture_and_back(visit):
     visit.follow(page.go_back)
     visit.follow(page.go_back)
     assert page.inner_text("h1") == name
+
+
+def test_bars_of_effects_are_as_long_as_their_numbers_say(chromium, made, tmp_path):
+    _, parts, tokens = made
+    # Random neurons may do less than nothing.
+    turned = [replace(p, effects=p.effects.assign(control=-p.effects["control"])) for p in parts]
+    write_site(tmp_path / "site", "run", turned, tokens)
+    visit = Visit(chromium, tmp_path / "site" / "index.html")
+    page = visit.open("#/neuron/one/language/L0.U0")
+    rows = page.query_selector_all("table.effects tbody tr")
+    whole = rows[0].query_selector(".pair").bounding_box()["width"]
+    for row in rows:
+        for bar, cell in ((".own", 3), (".random", 4)):
+            said = float(row.query_selector_all("td")[cell].inner_text())
+            drawn = row.query_selector(bar).bounding_box()["width"]
+            assert drawn == pytest.approx(whole * max(0, said), abs=1), (bar, said)
+    visit.leave()
 
 
 def test_an_unknown_address_is_said(visit):

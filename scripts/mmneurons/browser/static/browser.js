@@ -838,6 +838,8 @@
     if (!list.length) return el("p", { class: "none" }, "No effect was recorded: this neuron was not among those that were changed.");
     const most = Math.max(1e-9, ...list.flatMap((e) => [e[3] || 0, e[5] || 0]));
     const top = most <= 1 ? 1 : most;
+    // A loss may be below 0; a negative width would be no width at all, and the bar as long as its cell.
+    const width = (value) => ({ width: (100 * Math.max(0, value || 0)) / top + "%" });
     return [el("p", { class: "faint" }, "Measured with all selected neurons of a sample or domain changed together, not this one alone; means over the samples that it was selected for."),
       el("div", { class: "scroll" }, el("table", { class: "effects" },
         el("thead", null, el("tr", null, ["measure", "method", "for", "these neurons", "random neurons", ""].map((h) => el("th", { scope: "col" }, h)))),
@@ -846,7 +848,7 @@
           el("td", { class: "n", title: plural(e[4], "caption or reply", "captions or replies") }, number(e[3])),
           el("td", { class: "n", title: e[6] ? plural(e[6], "caption or reply", "captions or replies") : "no control" }, e[5] === null ? "no control" : number(e[5])),
           el("td", null, el("span", { class: "pair", "aria-hidden": "true" },
-            el("span", { class: "own", style: { width: (100 * (e[3] || 0)) / top + "%" } }), el("span", { class: "random", style: { width: (100 * (e[5] || 0)) / top + "%" } })))))))) ];
+            el("span", { class: "own", style: width(e[3]) }), el("span", { class: "random", style: width(e[5]) })))))))) ];
   }
 
   /* The pictures with a neuron's maps or largest values, then those for which it was selected. */
