@@ -526,3 +526,22 @@ class MultimodalModel(ABC):
         error = (by_rows - direct).abs().max() / (1 + direct.abs().max())
         precise = self.dtype in (torch.float32, torch.float64) and not is_quantised(site.output)
         return float(error), 1e-4 if precise else 3e-2
+
+
+class ImageProcessorModel(MultimodalModel):
+    """A family whose directory says how pictures are prepared: by an image processor."""
+
+    def __init__(self, network: nn.Module, tokenizer, image_processor, device: str | torch.device):
+        super().__init__(network, tokenizer, device)
+        self.image_processor = image_processor
+
+    def save(self, folder: Path) -> None:
+        """Write the directory that `load` reads."""
+        for part in (self.network, self.tokenizer, self.image_processor):
+            part.save_pretrained(folder)
+
+    def preprocess(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        return self.image_processor(images=list(pictures), return_tensors="pt").pixel_values
+
+    def seen_box(self, size: tuple[int, int]) -> Box:
+        return processed_box(self.image_processor, size)

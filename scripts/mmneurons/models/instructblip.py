@@ -24,23 +24,24 @@ from transformers import (
 )
 
 from mmneurons.models.base import (
-    Box,
     Encoded,
     FfnSite,
+    ImageProcessorModel,
     ModelCheckError,
     Module,
-    MultimodalModel,
     Positions,
     check_weights,
-    processed_box,
 )
 
 IMAGE_TOKEN = "<image>"
 QFORMER_TOKENIZER = "qformer_tokenizer"
 
 
-class InstructBlip(MultimodalModel):
-    """Query tokens that read the picture and the prompt, then BOS and the prompt."""
+class InstructBlip(ImageProcessorModel):
+    """Query tokens that read the picture and the prompt, then BOS and the prompt.
+
+    Published directories squash pictures to a square, with CLIP's mean.
+    """
 
     family = "instructblip"
     kept_precise = ("vision_model", "qformer", "language_projection", "lm_head")
@@ -54,9 +55,8 @@ class InstructBlip(MultimodalModel):
         image_processor: BlipImageProcessorPil,
         device: str | torch.device,
     ):
-        super().__init__(network, tokenizer, device)
+        super().__init__(network, tokenizer, image_processor, device)
         self.qformer_tokenizer = qformer_tokenizer
-        self.image_processor = image_processor
         self._read: tuple[tuple[str, ...], torch.Tensor, torch.Tensor] | None = None
 
     @classmethod
@@ -99,14 +99,6 @@ class InstructBlip(MultimodalModel):
     @property
     def decoder(self) -> nn.Module:
         return self.network.language_model
-
-    def preprocess(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """As the directory's image processor says: a square without crop, CLIP's mean."""
-        return self.image_processor(images=list(pictures), return_tensors="pt").pixel_values
-
-    def seen_box(self, size: tuple[int, int]) -> Box:
-        """As the directory's image processor says, which may crop."""
-        return processed_box(self.image_processor, size)
 
     def embed_pixels(self, pixels: torch.Tensor, prompt: str | Sequence[str] = "") -> torch.Tensor:
         """The Q-Former reads each picture with its own prompt."""

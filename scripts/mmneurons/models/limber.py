@@ -10,25 +10,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import nn
 from transformers import AutoTokenizer, BeitImageProcessorPil
 
 from mmneurons.models.base import (
-    Box,
     FfnSite,
+    ImageProcessorModel,
     ModelCheckError,
     Module,
-    MultimodalModel,
     byte_level_texts,
     check_weights,
-    processed_box,
 )
 from mmneurons.models.limber_modeling import LimberConfig, LimberForConditionalGeneration
 
 
-class Limber(MultimodalModel):
-    """One image token a patch, before all text; GPT-J, whose FFN reads what its attention reads."""
+class Limber(ImageProcessorModel):
+    """One image token a patch, before all text; GPT-J, whose FFN reads what its attention reads.
+
+    Published directories squash pictures to a square, with mean and deviation 0.5.
+    """
 
     family = "limber"
     kept_precise = ("vision", "proj", "lm_head")
@@ -43,8 +43,7 @@ class Limber(MultimodalModel):
         device: str | torch.device,
     ):
         _check_config(network.config)
-        super().__init__(network, tokenizer, device)
-        self.image_processor = image_processor
+        super().__init__(network, tokenizer, image_processor, device)
 
     @classmethod
     def load(
@@ -62,12 +61,6 @@ class Limber(MultimodalModel):
         processor = BeitImageProcessorPil.from_pretrained(path)
         return cls(network, AutoTokenizer.from_pretrained(path), processor, device)
 
-    def save(self, folder: Path) -> None:
-        """Write the directory that `load` reads."""
-        self.network.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        self.image_processor.save_pretrained(folder)
-
     @property
     def decoder(self) -> nn.Module:
         return self.network.language
@@ -81,14 +74,6 @@ class Limber(MultimodalModel):
 
     def final_norm(self) -> nn.Module:
         return self.trunk.ln_f
-
-    def preprocess(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """As the directory's image processor says: squashed to a square, mean and deviation 0.5."""
-        return self.image_processor(images=list(pictures), return_tensors="pt").pixel_values
-
-    def seen_box(self, size: tuple[int, int]) -> Box:
-        """As the directory's image processor says, which may crop."""
-        return processed_box(self.image_processor, size)
 
     def embed_pixels(self, pixels: torch.Tensor, prompt: str | Sequence[str] = "") -> torch.Tensor:
         return self.network.embed_pictures(pixels)

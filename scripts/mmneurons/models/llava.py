@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal, Self, get_args
 
 import torch
-from PIL import Image
 from torch import nn
 from transformers import (
     AutoTokenizer,
@@ -35,14 +34,12 @@ from transformers.conversion_mapping import (
 )
 
 from mmneurons.models.base import (
-    Box,
     FfnSite,
+    ImageProcessorModel,
     ModelCheckError,
     Module,
-    MultimodalModel,
     Positions,
     check_weights,
-    processed_box,
 )
 
 IMAGE_PLACE = "<image>"
@@ -77,8 +74,11 @@ register_checkpoint_conversion_mapping(
 )
 
 
-class Llava(MultimodalModel):
-    """One image token a patch, in the place of `<image>` in the prompt."""
+class Llava(ImageProcessorModel):
+    """One image token a patch, in the place of `<image>` in the prompt.
+
+    Published directories scale a picture's shortest edge and crop its centre, with CLIP's mean.
+    """
 
     family = "llava"
     kept_precise = ("vision_tower", "multi_modal_projector", "lm_head")
@@ -95,8 +95,7 @@ class Llava(MultimodalModel):
         device: str | torch.device,
     ):
         _check_config(network.config, self.family)
-        super().__init__(network, tokenizer, device)
-        self.image_processor = image_processor
+        super().__init__(network, tokenizer, image_processor, device)
         self._decoder = _decoder_of(self.network)
 
     @classmethod
@@ -127,14 +126,6 @@ class Llava(MultimodalModel):
     @property
     def decoder(self) -> nn.Module:
         return self._decoder
-
-    def preprocess(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """As the directory's image processor says: shortest edge, centre crop, CLIP's mean."""
-        return self.image_processor(images=list(pictures), return_tensors="pt").pixel_values
-
-    def seen_box(self, size: tuple[int, int]) -> Box:
-        """As the directory's image processor says, which may crop."""
-        return processed_box(self.image_processor, size)
 
     def embed_pixels(self, pixels: torch.Tensor, prompt: str | Sequence[str] = "") -> torch.Tensor:
         return torch.stack(list(self.network.get_image_features(pixels).pooler_output))

@@ -19,14 +19,12 @@ from torch import nn
 from transformers import AutoTokenizer, CLIPImageProcessorPil
 
 from mmneurons.models.base import (
-    Box,
     Encoded,
     FfnSite,
+    ImageProcessorModel,
     ModelCheckError,
     Module,
-    MultimodalModel,
     check_weights,
-    processed_box,
 )
 from mmneurons.models.mplug_owl2_modeling import (
     AbstractorAttention,
@@ -42,22 +40,12 @@ def square_image_processor(size: int) -> CLIPImageProcessorPil:
     return CLIPImageProcessorPil(size={"height": size, "width": size}, do_center_crop=False)
 
 
-class MPlugOwl2(MultimodalModel):
+class MPlugOwl2(ImageProcessorModel):
     """Query tokens and an end token in the place of `<|image|>`."""
 
     family = "mplug_owl2"
     kept_precise = ("vision_model", "visual_abstractor", "lm_head")
     network: MPlugOwl2ForCausalLM
-
-    def __init__(
-        self,
-        network: MPlugOwl2ForCausalLM,
-        tokenizer,
-        image_processor: CLIPImageProcessorPil,
-        device: str | torch.device,
-    ):
-        super().__init__(network, tokenizer, device)
-        self.image_processor = image_processor
 
     @classmethod
     def load(
@@ -74,24 +62,10 @@ class MPlugOwl2(MultimodalModel):
         tokenizer = AutoTokenizer.from_pretrained(path)
         return cls(network, tokenizer, CLIPImageProcessorPil.from_pretrained(path), device)
 
-    def save(self, folder: Path) -> None:
-        """Write the directory that `load` reads."""
-        self.network.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        self.image_processor.save_pretrained(folder)
-
     @property
     def decoder(self) -> nn.Module:
         """The whole network: it is a Llama that has its eyes beside its layers."""
         return self.network
-
-    def preprocess(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """As the directory's image processor says."""
-        return self.image_processor(images=list(pictures), return_tensors="pt").pixel_values
-
-    def seen_box(self, size: tuple[int, int]) -> Box:
-        """As the directory's image processor says, which may crop."""
-        return processed_box(self.image_processor, size)
 
     def embed_pixels(self, pixels: torch.Tensor, prompt: str | Sequence[str] = "") -> torch.Tensor:
         return self.network.embed_pictures(pixels)
