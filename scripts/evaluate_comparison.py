@@ -5,7 +5,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mmneurons.artifacts.tables import read_facts, read_table, read_tables, write_csv, write_table
+from mmneurons.artifacts.tables import (
+    put_together,
+    read_facts,
+    read_table,
+    read_tables,
+    write_csv,
+    write_table,
+)
 from mmneurons.artifacts.tensors import TensorFile
 from mmneurons.console import log_to
 from mmneurons.datasets.object_masks import ObjectMasks
@@ -31,8 +38,7 @@ for folder in folders:
         return masks.mask(int(samples.at[name, "image_id"]), samples.at[name, "group"])
 
     parts.append(field_table(rows, maps, facts["grid"], boxes, mask_of))
-fields = pd.concat(parts, ignore_index=True)
-fields = fields.sort_values(["method", "part", "seed", "group", "sample_id"], ignore_index=True)
+fields = put_together(parts, ["method", "part", "seed", "group", "sample_id"])
 
 groups = facts["groups"]
 methods = [name for name in p.methods if name in set(neurons["method"])]

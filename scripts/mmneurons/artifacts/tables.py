@@ -42,7 +42,11 @@ def read_facts(path: str | Path) -> dict:
 
 def read_tables(paths: Iterable[str | Path], sort: list[str]) -> pd.DataFrame:
     """Shards put together in an order that does not depend on how they were cut."""
-    tables = [read_table(path) for path in paths]
+    return put_together([read_table(path) for path in paths], sort)
+
+
+def put_together(tables: Sequence[pd.DataFrame], sort: list[str]) -> pd.DataFrame:
+    """Tables of shards, of which some may be empty, as one in an order of its own."""
     # Empty shards have no types of their own and would turn the others' columns into objects.
     filled = [table for table in tables if len(table)] or tables[:1]
     together = pd.concat(filled, ignore_index=True)
