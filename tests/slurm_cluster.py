@@ -239,7 +239,7 @@ class Killer:
         job, name = self._choose()
         if job is None:
             return False
-        command("scancel", job)
+        command("scancel", job, check=False)
         return self._hit("job", job, name, "CANCELLED")
 
     def process(self):
@@ -301,7 +301,8 @@ class Killer:
             self.refused += 1
             # What has begun may end by itself; for what is only queued, the advice is followed.
             if left:
-                command("scancel", "--state=PENDING", *left)
+                # One that ends meanwhile is none that could be cancelled.
+                command("scancel", "--state=PENDING", *left, check=False)
             within(240, lambda: not self.cluster.queue(self.run.folder), "jobs of the killed run")
             self.run.again()
         self.killed.append(("snakemake", f"with {len(old)} jobs queued"))
