@@ -13,7 +13,7 @@ PAPER_MODELS = {
     "pan": PAN["models"],
     "mmneuron": list(dict.fromkeys([*MMNEURON["models"], *MMNEURON["larger"]])),
     "schwettmann": [SCHWETTMANN["model"]],
-    "truth": TRUTH["models"],
+    "truth": list(PLANTINGS),
     "comparison": COMPARISON["models"],
 }
 BROWSED = {paper: PAPER_MODELS[paper] for paper in BROWSER["papers"]}

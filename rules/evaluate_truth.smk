@@ -17,7 +17,7 @@ rule evaluate_truth:
     benchmark:
         "<benchmarks>/truth/{model}/evaluate_truth.tsv"
     wildcard_constraints:
-        model=one_of(TRUTH["models"]),
+        model=one_of(PLANTINGS),
     conda:
         "../envs/data.yaml"
     params:

@@ -26,7 +26,7 @@ rule record_truth:
     benchmark:
         "<benchmarks>/truth/{model}/record_truth.{shard}.tsv"
     wildcard_constraints:
-        model=one_of(TRUTH["models"]),
+        model=one_of(PLANTINGS),
     conda:
         "../envs/torch.yaml"
     threads: lookup(within=config, dpath="compute/threads")
@@ -67,7 +67,7 @@ rule merge_truth:
     benchmark:
         "<benchmarks>/truth/{model}/merge_truth.tsv"
     wildcard_constraints:
-        model=one_of(TRUTH["models"]),
+        model=one_of(PLANTINGS),
     conda:
         "../envs/data.yaml"
     params:

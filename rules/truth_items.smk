@@ -6,16 +6,19 @@ the rules ask for.
 
 TRUTH = config["truth"]
 TRUTH_CATEGORY = "Truth: units that were planted"
-TRUTH_LABELS = [MODELS[model]["label"] for model in TRUTH["models"]]
 PLANTED = WORLD["plantings"]["models"]
-PLANTINGS = {
-    model: {
-        name: row
-        for name, row in PLANTED[model]["plantings"].items()
-        if TRUTH["plantings"] is None or name in TRUTH["plantings"]
-    }
-    for model in TRUTH["models"]
-}
+
+
+def chosen_plantings(model):
+    """The plantings of a model that the configuration asks for."""
+    rows = PLANTED[model]["plantings"]
+    chosen = rows if TRUTH["plantings"] is None else TRUTH["plantings"]
+    return {name: row for name, row in rows.items() if name in chosen}
+
+
+# Of the models that have any of them.
+PLANTINGS = {model: rows for model in TRUTH["models"] if (rows := chosen_plantings(model))}
+TRUTH_LABELS = [MODELS[model]["label"] for model in PLANTINGS]
 TRUTH_CATEGORIES = "resources/categories/coco-world.txt"
 
 
@@ -58,7 +61,7 @@ def planting_prompt(wildcards):
 
 def of_truth(path):
     """A file of every model; `path` is below truth/{model}."""
-    return [f"<results>/truth/{model}/{path}" for model in TRUTH["models"]]
+    return [f"<results>/truth/{model}/{path}" for model in PLANTINGS]
 
 
 TRUTH_COUNTED = {
