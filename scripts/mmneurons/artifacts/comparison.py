@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mmneurons.artifacts.tables import read_facts, read_table
+from mmneurons.artifacts.tables import read_facts, read_table, stacked
 from mmneurons.artifacts.tensors import TensorFile
 
 
@@ -66,8 +66,7 @@ def read_recordings(folders: Sequence[Path]) -> Recordings:
 
 def _in_order(tables: Sequence[pd.DataFrame], groups: Sequence[str]) -> pd.DataFrame:
     """Rows by concept, each concept's in their own order."""
-    filled = [table for table in tables if len(table)] or list(tables[:1])
-    together = pd.concat(filled, ignore_index=True)
+    together = stacked(tables)
     if together.empty:
         return together
     place = together["group"].map({group: number for number, group in enumerate(groups)})

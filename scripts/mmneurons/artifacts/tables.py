@@ -47,10 +47,14 @@ def read_tables(paths: Iterable[str | Path], sort: list[str]) -> pd.DataFrame:
 
 def put_together(tables: Sequence[pd.DataFrame], sort: list[str]) -> pd.DataFrame:
     """Tables of shards, of which some may be empty, as one in an order of its own."""
-    # Empty shards have no types of their own and would turn the others' columns into objects.
-    filled = [table for table in tables if len(table)] or tables[:1]
-    together = pd.concat(filled, ignore_index=True)
-    return together.sort_values(sort, kind="stable", ignore_index=True)
+    return stacked(tables).sort_values(sort, kind="stable", ignore_index=True)
+
+
+def stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables one below the other, of which some may be empty."""
+    # Empty ones have no types of their own and would turn the others' columns into objects.
+    filled = [table for table in tables if len(table)] or list(tables[:1])
+    return pd.concat(filled, ignore_index=True)
 
 
 def in_order(table: pd.DataFrame, column: str, order: Sequence[str]) -> pd.DataFrame:
