@@ -139,7 +139,9 @@ class Cluster:
 
     def accounted(self, folder):
         """Every attempt at every job of a folder, those that were queued again too."""
-        text = command("sacct", "-X", "-D", "-P", "-n", f"--format={FIELDS}")
+        # From the start: by itself sacct tells of today, and a run may go on over midnight.
+        since = f"--starttime=now-{int(time.monotonic() - self.started) + 60}seconds"
+        text = command("sacct", "-X", "-D", "-P", "-n", since, f"--format={FIELDS}")
         jobs = [Job(*line.split("|", 7)) for line in text.splitlines()]
         return [job for job in jobs if job.folder == str(folder)]
 
@@ -318,6 +320,7 @@ class Killer:
                 # One that ends meanwhile is none that could be cancelled.
                 command("scancel", "--state=PENDING", *left, check=False)
             within(240, lambda: not self.cluster.queue(self.run.folder), "jobs of the killed run")
+            self.cluster.end_lost(self.run.folder)
             self.run.again()
         self.killed.append(("snakemake", f"with {len(old)} jobs queued"))
         return True
