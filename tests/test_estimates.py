@@ -52,9 +52,12 @@ def test_hours_by_hand():
 
 
 def test_captions_under_noise_by_hand():
-    """90 samples; 3 + 87 pictures, 3 levels, 2 sites; 8 methods of 10 draws and 5 x 2 by chance."""
+    """90 samples; 3 + 87 pictures, 3 levels; 10 draws of 3 methods at 2 sites and of 5 more at one.
+
+    And 5 x 2 by chance at both sites.
+    """
     (work,) = [w for w in work_of(PAPER, MODELS) if w.rule == "caption_under_noise"]
-    assert work.sequences == 90 * 90 * 3 * 2 * (8 * 10 + 5 * 2)
+    assert work.sequences == 90 * 90 * 3 * (2 * 3 * 10 + 5 * 10 + 2 * 5 * 2)
     assert (work.prompt, work.generated, work.batch) == (64 + 80, 32, 2)
 
 

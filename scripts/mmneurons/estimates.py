@@ -100,17 +100,16 @@ def _two_stage(two_stage, compute, models, prompt) -> Iterator[Work]:
     shown = objects * two_stage["gradcam_pictures"]
     yield Work("record", "record_gradcam", model, shown, read, backward=True)
     levels = len(two_stage["noise"]["levels"] or models[model]["noise"]["levels"])
-    of_each = 0
-    for methods in two_stage["methods"].values():
+    control, captions_each = two_stage["control"], 0
+    for part, methods in two_stage["methods"].items():
+        sites = len(two_stage["sites"]) if part == "main" else 1
         for method in methods:
-            control = two_stage["control"]
             chance = method.startswith("random")
-            of_each += (
-                control["seeds"] * control["draws"] if chance else two_stage["noise"]["draws"]
-            )
+            draws = control["seeds"] * control["draws"] if chance else two_stage["noise"]["draws"]
+            captions_each += sites * draws
     captioned = two_stage["pictures_per_object"] + two_stage["other_pictures"]
     evaluated = objects * two_stage["pictures_per_object"]
-    captions = evaluated * captioned * levels * of_each * len(two_stage["sites"])
+    captions = evaluated * captioned * levels * captions_each
     batch = compute["noise_batch_size"]
     yield Work("intervene", "caption_under_noise", model, captions, read, new, batch=batch)
 
