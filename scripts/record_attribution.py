@@ -41,12 +41,13 @@ recording = record_attribution(
     p.prompt,
     ([described(row) for row in batch] for batch in progress(batches, description="record")),
     partial(concepts_of, prefix=p.prompt["prefix"]),
-    # As many units again as the largest ablation takes, so that enough of them are interpretable;
-    # of pictures that are never ablated fewer are kept.
+    # Four times as many units as the largest ablation takes, so that enough of them are
+    # interpretable, of which the paper has about half; of pictures that are never ablated fewer
+    # are kept.
     AttributionSettings(
         p.max_new_tokens,
         p.pairs,
-        max(2 * max(p.numbers), p.pairs, p.map_units),
+        max(4 * max(p.numbers), p.pairs, p.map_units),
         p.map_units,
         PromptSettings(**p.soft_prompts),
         p.seed,

@@ -65,7 +65,12 @@ def inputs():
         }
     )
     costs = pd.DataFrame(
-        {"method": list(METHODS), "seconds": [0.5, 0.25], "bytes": [1000, 2000], "n_samples": 8}
+        {
+            "method": list(METHODS),
+            "seconds": [0.5, 0.25],
+            "bytes": [1_500_000, 2_000_000],
+            "n_samples": 8,
+        }
     )
     valid = pd.DataFrame({"sample_id": ["a", "b", "c"], "group": GROUPS})
     left_out = pd.DataFrame(
@@ -145,7 +150,8 @@ def test_table_of_measures(inputs):
     kinds = [row[0] for row in rows[:4]]
     assert kinds == ["method", "contribution (Pan et al.)", CONTROL, DIFFERENCE]
     own = data[(data["model"] == ALL_MODELS) & (data["method"] == "contribution")]
-    assert rows[2][1:4] == [f"{value:.2f}" for value in own["control"]]
+    ends = own[["control", "control_low", "control_high"]].to_numpy()
+    assert rows[2][1:4] == [f"{c:.2f} [{low:.2f}, {high:.2f}]" for c, low, high in ends]
     ends = own[["difference", "difference_low", "difference_high"]].to_numpy()
     assert rows[3][1:4] == [f"{d:.2f} [{low:.2f}, {high:.2f}]" for d, low, high in ends]
     assert rows[1][4:] == ["3", "1 to 2"] and rows[4][4:] == ["3", "1"]
@@ -154,7 +160,7 @@ def test_table_of_measures(inputs):
 def test_tables_of_costs_capabilities_and_exclusions(inputs):
     data, page = table("tableS2", inputs)
     assert data["relative"].tolist() == [2, 1, 2, 1]
-    assert ["contribution (Pan et al.)", "0.5000", "2.0", "1,000"] in markdown_rows(page)
+    assert ["contribution (Pan et al.)", "0.5000", "2.0", "1.5", "8"] in markdown_rows(page)
     _, page = table("tableS3", inputs)
     assert ["method DAPE (Huo et al.)", "sites concepts", "one concept", "one concept"] in (
         markdown_rows(page)

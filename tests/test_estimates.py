@@ -69,13 +69,13 @@ def test_captions_while_units_are_ablated_by_hand():
 
 
 def test_captions_of_the_comparison_by_hand():
-    """30 objects, 4 + 4 pictures; 5 methods with controls and 2 random draws; 3 levels, or zero."""
+    """30 objects, 4 + 4 pictures; 5 methods, 5 draws of 6 kinds of chance; 3 levels, or zero."""
     works = [w for w in work_of(PAPER, MODELS) if w.rule == "intervene_comparison"]
     of = {work.model: work.sequences for work in works}
-    edits = 30 * 4 * 2 * (10 + 2)
-    assert of["minigpt4-llama2-7b"] == 30 * (4 + 4) * (10 + 2) * (3 * 1 + 1) + edits
+    edits = 30 * 4 * 2 * (5 + 30)
+    assert of["minigpt4-llama2-7b"] == 30 * (4 + 4) * (5 + 30) * (3 * 1 + 1) + edits
     # Without levels of noise in its row a model's neurons are only set to zero.
-    assert of["llava-llama-2-13b"] == 30 * (4 + 4) * (10 + 2) + edits
+    assert of["llava-llama-2-13b"] == 30 * (4 + 4) * (5 + 30) + edits
 
 
 @pytest.mark.parametrize("family", ADAPTERS)

@@ -221,6 +221,22 @@ def test_figure6_draws_means_and_one_pictures_captions(paths, source):
     assert "Mean over 7 of these pictures of the" in words(fewer).replace("\n", " ")
 
 
+def test_figure6_shows_the_picture_nearest_to_the_means(paths):
+    """Neither the first one, which ablation does nothing to, nor one that loses all at once."""
+    ablated, captions = (pd.read_parquet(paths[name]) for name in ("ablated", "captions"))
+    first, last = IDS[0], IDS[-1]
+    changed = ablated["k"] > 0
+    ablated.loc[changed & (ablated["picture_id"] == first), "probability"] = 0.8
+    ablated.loc[changed & (ablated["picture_id"] == last), "probability"] = 0.0
+    assert set(schwettmann.case_data(ablated, captions)["picture_id"]) == {IDS[1]}
+    # One of which a number of units is missing is shown only if it is the only one.
+    short = ablated[(ablated["picture_id"] != IDS[1]) | (ablated["k"] < 50)]
+    assert set(schwettmann.case_data(short, captions)["picture_id"]) == {IDS[2]}
+    alone = short[short["picture_id"] == IDS[1]]
+    assert set(schwettmann.case_data(alone, captions)["picture_id"]) == {IDS[1]}
+    assert schwettmann.case_data(ablated[:0], captions).empty
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_pictures_without_enough_units_are_said(paths, source, lost):
     """Interpretable units lack in some pictures, or in all, which then have no row."""

@@ -407,6 +407,10 @@ def test_selectivity_by_hand():
     chosen = category_units(pictures, units, most=5, n_units=2)
     assert chosen.keys() == {"cat"}  # the dog's unit is not interpretable, d only evaluates
     assert chosen["cat"].to_numpy().tolist() == [[1, 1], [0, 0]]  # of two pictures, of one
+    # Of two that are as frequent the one that stands higher, not the one with the lower number.
+    even = units.assign(rank=[2, 1, 0, 3, 9, 0, 0])
+    of_cat = category_units(pictures, even, most=5, n_units=3)["cat"].to_numpy().tolist()
+    assert of_cat == [[1, 1], [0, 1], [0, 0]]
     sums = np.array([[4.0, 9, 9, 2], [1.0, 9, 9, 0], [9, 9, 9, 9]])
     table, left_out = selectivity_table(
         chosen, sums, np.array([2, 1, 0]), ["cat", "dog", "owl"], [0, 1], [2, 2]

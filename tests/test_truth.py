@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from mmneurons.figures.truth import places_data, recall_data
 from mmneurons.methods.placing import standing
 from mmneurons.metrics import truth
 
@@ -113,6 +114,23 @@ def test_summary_by_hand():
     assert set(summary.loc[summary["breakdown"] == "place", "group"]) == {"early", "last"}
     # With one planting there is no interval.
     assert np.isnan(of.loc[("place", "early", "perfect", "all", "recall"), "low"])
+
+
+def test_methods_without_a_name_stand_last_and_numbers_by_their_size():
+    """As docs/comparison.md promises of a method of one's own."""
+    standings, plantings = made_up()
+    more = standings.assign(method="random", site="")
+    standings = pd.concat([standings, more[standings["method"] == "blind"]])
+    scores = truth.of_plantings(truth.score_rankings(standings, plantings))
+    summary = truth.summarise(scores, standings, plantings)
+    summary.insert(0, "model", pd.Categorical(["tiny"] * len(summary)))
+    of_m = summary["breakdown"] == "m"
+    of_16 = summary[of_m].assign(group="16")
+    data = places_data(pd.concat([of_16, summary.replace({"group": {"2": "4"}})]))
+    numbers = data[data["breakdown"] == "m"]
+    assert numbers["group"].drop_duplicates().tolist() == ["4", "16"]
+    assert numbers["method"].tolist() == ["random", "blind", "perfect"] * 2
+    assert recall_data(summary)["method"].unique().tolist() == ["random", "blind", "perfect"]
 
 
 def test_curves_grow_to_everything():

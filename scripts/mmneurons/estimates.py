@@ -184,8 +184,9 @@ def _comparison(comparison, two_stage, compute, models, prompt) -> Iterator[Work
         # With the object and without it, and once more with shuffled image tokens.
         recorded = objects * asked["identify"] * 3
         yield Work("record", rule, model, recorded, read + new, backward=True)
-        # Every method has random neurons of its layers beside it; random ones have their seeds.
-        selections = 2 * (len(comparison["methods"]) - 1) + comparison["control_seeds"]
+        # Every method has random neurons of its layers beside it, drawn as often as those of all.
+        methods, controls = len(comparison["methods"]) - 1, comparison["control_seeds"]
+        selections = methods * (1 + controls) + controls
         levels = len(models[model].get("noise", {}).get("levels", ()))
         conditions = levels * comparison["noise_draws"] + 1
         shown = objects * (asked["test"] + comparison["other_pictures"])

@@ -158,6 +158,8 @@ def _measure(data: pd.DataFrame, measure: str, methods: Mapping[str, str], model
                 mean["value"], row, "D", color=colour, markersize=7, markeredgecolor="white",
                 markeredgewidth=0.8,
             )  # fmt: skip
+            ends = [mean["control_low"], mean["control_high"]]
+            axes.plot(ends, [row + 0.33] * 2, color=colour, linewidth=0.9)
             axes.plot(mean["control"], row + 0.33, **CONTROL, color=colour)
         shown = [method_name(methods, name) for name in methods]
         axes.set_yticks(range(len(shown)), shown if first else [""] * len(shown))

@@ -13,7 +13,6 @@ from mmneurons.figures.tables import DASH, escaped, interval, least_to_most, lef
 from mmneurons.metrics.comparison import ALL_MODELS
 
 CONTROL, DIFFERENCE = "random, same layers", "difference"
-ENDS = ("low", "high")
 
 
 def measures_page(
@@ -39,13 +38,10 @@ def measures_page(
             counts = {"concepts": _counts(cells["n_groups"])}
             if model == ALL_MODELS:
                 counts["models"] = _counts(cells["n_models"])
-            rows.append(
-                {"method": escaped(methods[method])} | _line(cells, "value", *ENDS) | counts
-            )
+            rows.append({"method": escaped(methods[method])} | _line(cells, "value") | counts)
             if cells["control"].notna().any():
-                ends = [f"difference_{end}" for end in ENDS]
-                rows.append({"method": CONTROL} | _line(cells, "control"))
-                rows.append({"method": DIFFERENCE} | _line(cells, "difference", *ends))
+                rows.append({"method": CONTROL} | _line(cells, "control", "control_"))
+                rows.append({"method": DIFFERENCE} | _line(cells, "difference", "difference_"))
         heading = "Mean over models" if model == ALL_MODELS else escaped(names[model])
         blocks[heading] = pd.DataFrame(rows).fillna("")
     caption = (
@@ -61,16 +57,10 @@ def measures_page(
     return page(title, caption, blocks, source)
 
 
-def _line(cells: pd.DataFrame, value: str, *ends: str) -> dict[str, str]:
-    """A number of every measure, with its interval where `ends` names the bounds."""
-    return {
-        MEASURE_NAMES[measure]: interval(row[value], *row[list(ends)])
-        if ends
-        else DASH
-        if pd.isna(row[value])
-        else f"{row[value]:.2f}"
-        for measure, row in cells.iterrows()
-    }
+def _line(cells: pd.DataFrame, value: str, bounds: str = "") -> dict[str, str]:
+    """A number of every measure with its interval, whose columns' names begin with `bounds`."""
+    names = [value, f"{bounds}low", f"{bounds}high"]
+    return {MEASURE_NAMES[measure]: interval(*row[names]) for measure, row in cells.iterrows()}
 
 
 def _counts(counts: pd.Series) -> str:
@@ -98,7 +88,8 @@ def costs_page(
                 "method": own["method"].map(lambda m: escaped(methods[m])),
                 "seconds a sample": own["seconds"].map("{:.4f}".format),
                 "times the cheapest": own["relative"].map("{:.1f}".format),
-                "bytes a sample": own["bytes"].map("{:,}".format),
+                "peak memory, MB": (own["bytes"] / 1e6).map("{:,.1f}".format),
+                "samples a batch": own["n_samples"],
             }
         )
     return page(title, explanation, blocks, source)

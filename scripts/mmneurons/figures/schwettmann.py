@@ -267,20 +267,34 @@ def ablation_data(ablation: pd.DataFrame) -> pd.DataFrame:
 
 
 def case_data(ablated: pd.DataFrame, captions: pd.DataFrame) -> pd.DataFrame:
-    """Captions of the first picture under ablation, of every condition and k.
+    """Captions of the most typical picture under ablation, of every condition and k.
 
-    ablated: picture_id, group, condition, seed, k, probability, caption, bertscore. Of random units
-    the lowest seed is shown. Columns: picture_id, file, group, condition, seed, k, probability,
-    caption, bertscore.
+    That is the picture whose probabilities, relative to those without ablation, are nearest to
+    their means over pictures. ablated: picture_id, group, condition, seed, k, probability, caption,
+    bertscore. Of random units the lowest seed is shown. Columns: picture_id, file, group,
+    condition, seed, k, probability, caption, bertscore.
     """
-    return cases_data(ablated, captions, 1)
+    names = first_pictures(captions, ablated["picture_id"], len(captions))
+    if not names:
+        return _captions_of(ablated, captions, [])
+    curves = ablated.pivot_table("probability", "picture_id", ["condition", "k"]).loc[names]
+    relative = curves.div(curves.xs(0, axis=1, level="k").iloc[:, 0], axis=0)
+    whole = relative.dropna() if len(relative.dropna()) else relative
+    distance = (whole - relative.mean()).abs().sum(axis=1)
+    return _captions_of(ablated, captions, [distance.idxmin()])
 
 
 def cases_data(
     ablated: pd.DataFrame, captions: pd.DataFrame, most: int, skip: int = 0
 ) -> pd.DataFrame:
-    """`case_data` of several pictures: `most` after the first `skip`."""
+    """The columns of `case_data` of `most` pictures after the first `skip`."""
     chosen = first_pictures(captions, ablated["picture_id"], skip + most)[skip:]
+    return _captions_of(ablated, captions, chosen)
+
+
+def _captions_of(
+    ablated: pd.DataFrame, captions: pd.DataFrame, chosen: Sequence[str]
+) -> pd.DataFrame:
     rows = in_order(ablated, "picture_id", chosen)
     lowest = rows.groupby(["picture_id", "condition"])["seed"].transform("min")
     rows = rows[rows["seed"] == lowest].sort_values("k", kind="stable")
@@ -420,7 +434,8 @@ def _draw_ablation(axes: Axes, data: pd.DataFrame, measure: str, label: str) -> 
 def _case_panel(page: Page, y: float, case: pd.DataFrame) -> float:
     """One picture's captions, a column a condition; returns where they end."""
     first = case.iloc[0]
-    head = [(f"{picture_name(first['picture_id']).capitalize()}, first noun ", False)]
+    name = picture_name(first["picture_id"]).capitalize()
+    head = [(f"{name}, the nearest to these curves, first noun ", False)]
     y = page.text([*head, (f"\u201c{first['group']}\u201d", True)], MARGIN, y + 0.05, page.inner)
     names = list(dict.fromkeys(case["condition"]))
     column = (page.inner - 0.5 - 0.15 * (len(names) - 1)) / len(names)

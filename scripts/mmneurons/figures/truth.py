@@ -71,9 +71,14 @@ def truth_source(models: list[str], plantings: pd.DataFrame, exclusions: pd.Data
 
 
 def place_order(places: Iterable[str]) -> list[str]:
-    """Places of plantings from early to late, others behind them."""
+    """Places of plantings from early to late; others behind them, numbers by their size."""
     known = {place: number for number, place in enumerate(PLACES)}
-    return sorted(set(places), key=lambda place: (known.get(place, len(known)), place))
+
+    def key(place: str) -> tuple:
+        number = int(place) if place.isdecimal() else 0
+        return known.get(place, len(known)), number, place
+
+    return sorted(set(places), key=key)
 
 
 # Figure 1: recall at m, a panel a place.
@@ -383,13 +388,14 @@ def _share(value: float) -> str:
 def _sorted(table: pd.DataFrame, *keys: str) -> pd.DataFrame:
     """By model, then the place and `keys`, then the methods' order; `model` is the first column."""
     table = table[["model", *(name for name in table if name != "model")]]
-    methods = list(METHODS)
+    pairs = shown_methods(table)
+    methods = {name: number for number, (name, _) in enumerate(pairs)}
     columns = ["model", *(("place",) if "place" in table else ()), *keys, "method", "site"]
 
     def place(column: pd.Series) -> pd.Series:
         if column.name == "method":
-            return column.map(methods.index)
-        if column.name == "place":
+            return column.map(methods)
+        if column.name in ("place", "group"):
             return column.map(place_order(column).index)
         return column
 

@@ -4,7 +4,7 @@ A selection has a `part` that says what it was made from: "concept" (the mean of
 pictures that neurons are identified with), "picture" (one of the concept's pictures), "shuffled"
 (the same picture, its image tokens in another order), "half" (the mean over half of a concept's
 pictures; `draw` tells which split, `half` which of its halves), and "control" (as many random
-neurons from each layer as the method's own "concept" has there).
+neurons from each layer as the method's own "concept" has there; `draw` tells which draw).
 """
 
 from __future__ import annotations
@@ -196,17 +196,18 @@ def select_randomly(
     draws: int,
     controls: int,
     seed: int,
+    model: str,
 ) -> pd.DataFrame:
     """As many neurons, uniform over all, in the place of every selection of the other methods.
 
-    Of a concept there are `controls` of them, told apart by `draw`. Each depends on the seed and on
-    what it stands for, and on nothing else. Scores are 0.
+    Of a concept there are `controls` of them, told apart by `draw`. Each depends on the seed, the
+    model's name and on what it stands for, and on nothing else. Scores are 0.
     """
     n_units, found = shape[0] * shape[1], []
 
     def draw_for(of: dict) -> tuple:
         name = "/".join(str(of.get(key, "")) for key in ("part", "group", "sample_id"))
-        number = _hash(seed, of.get("draw", 0), f"{name}/{of.get('half', 0)}")
+        number = _hash(seed, of.get("draw", 0), f"{model}/{name}/{of.get('half', 0)}")
         chosen = np.random.default_rng(list(number)).choice(n_units, k, replace=False)
         neurons = np.stack(np.unravel_index(chosen, shape), axis=1)
         return Selection(method, **of), neurons, np.zeros(k, dtype=np.float32)
@@ -222,21 +223,24 @@ def select_randomly(
 
 
 def select_controls(
-    method: str, neurons: pd.DataFrame, units_per_layer: int, seed: int
+    method: str, neurons: pd.DataFrame, units_per_layer: int, controls: int, seed: int, model: str
 ) -> pd.DataFrame:
     """Of every concept random neurons from the layers of the method's own, and none of these.
 
     neurons: the method's selections. Methods differ in layers, and late neurons do less than early
     ones whichever they are: what a method's choice within its layers is worth shows against these.
-    One draw a concept, which depends on the seed, the method and the concept alone. Scores are 0.
+    `controls` draws a concept, told apart by `draw`; each depends on the seed, the model's name,
+    the method and the concept alone. Scores are 0.
     """
     found = []
     own = neurons[neurons["part"] == "concept"]
     for group, rows in own.groupby("group", sort=False):
-        rng = np.random.default_rng(list(_hash(seed, 0, f"control/{method}/{group}")))
-        drawn = random_like(rows[["layer", "unit"]].to_numpy(np.int64), units_per_layer, rng)
-        scores = np.zeros(len(drawn), dtype=np.float32)
-        found.append((Selection(method, "control", group), drawn, scores))
+        pairs = rows[["layer", "unit"]].to_numpy(np.int64)
+        for draw in range(controls):
+            number = _hash(seed, draw, f"{model}/control/{method}/{group}")
+            drawn = random_like(pairs, units_per_layer, np.random.default_rng(list(number)))
+            scores = np.zeros(len(drawn), dtype=np.float32)
+            found.append((Selection(method, "control", group, draw=draw), drawn, scores))
     return neuron_table(found)
 
 
@@ -265,6 +269,7 @@ def select_all(
     facts, samples = recorded.facts, recorded.valid
     lacks = facts["lacks"] | lacks_of_data(samples["group"].nunique())
     shape = len(facts["layers"]), max(facts["layers"], default=0)
+    drawn = controls, seed, facts["model"]
     of = {"method": methods, "measure": measures}
     why = {
         kind: pruned({name: row["needs"] for name, row in rows.items()}, lacks)
@@ -277,9 +282,7 @@ def select_all(
         if why["method"][name]:
             continue
         if row["score"] == "none":
-            own = select_randomly(
-                name, samples, shape, facts["k"], n_identify, draws, controls, seed
-            )
+            own = select_randomly(name, samples, shape, facts["k"], n_identify, draws, *drawn)
         elif row["score"] == "counts":
             counts = recorded.counts["plain"], recorded.counts["shuffled"]
             own = select_counted(name, samples, *counts, shape, facts["k"], n_identify, draws, seed)
@@ -287,7 +290,7 @@ def select_all(
             own = recorded.neurons[recorded.neurons["method"] == name]
         tables.append(own)
         if row["score"] != "none":
-            tables.append(select_controls(name, own, shape[1], seed))
+            tables.append(select_controls(name, own, shape[1], *drawn))
         rows += _short(name, own, samples["group"].unique(), facts["k"])
     rows += [
         ("capabilities", "", "", "cannot-run", f"{kind} {name}: {reason}")

@@ -2,7 +2,7 @@
 
 All methods have the same pictures and the same number of neurons. Neurons are identified on some
 pictures of a concept and tested on others. Of a concept c, with hits averaged over its test
-pictures, levels and draws of noise and, for random neurons, over seeds:
+pictures, levels and draws of noise and, for random neurons, over their draws:
 
 - `{noise,ablation}.suppression`: 1 - share of captions of c's pictures that name c,
 - `{noise,ablation}.retention`: share of captions of pictures of other concepts that name theirs,
@@ -16,8 +16,8 @@ pictures, levels and draws of noise and, for random neurons, over seeds:
 - `localisation`: intersection over union of where c's neurons are most active and of the object.
 
 Beside the causal ones and localisation stands `control`, the same of random neurons from the same
-layers, as many from each. What a method's choice within its layers is worth is the difference,
-which is taken concept by concept and model by model.
+layers, as many from each, averaged over their draws. What a method's choice within its layers is
+worth is the difference, which is taken concept by concept and model by model.
 
 Intervals resample concepts, the same ones for every method and, over models, for every model.
 """
@@ -69,7 +69,8 @@ AGREEMENT_COLUMNS = {
 LAYER_COLUMNS = {"method": "str", "layer": "int64", "share": "float64"}
 SUMMARY_COLUMNS = [
     *("model", "method", "measure", "value", "low", "high", "n_groups", "n_models", "n"),
-    *("control", "difference", "difference_low", "difference_high"),
+    *("control", "control_low", "control_high"),
+    *("difference", "difference_low", "difference_high"),
 ]
 ALL_MODELS = "all models"
 PERCENTILE = 95
@@ -299,11 +300,10 @@ def summary(cells_of_models: pd.DataFrame, draws: int = 2000, seed: int = 0) -> 
     columns = ["model", "method", "measure"]
     known = paired[paired["value"].notna()]
     n_models = known.groupby(columns[1:])["model"].nunique()
-    found = together.groupby(columns, sort=False).agg(
-        n_groups=("value", "count"), n=("n", "sum"), control=("control", "mean")
-    )
+    found = together.groupby(columns, sort=False).agg(n_groups=("value", "count"), n=("n", "sum"))
     for name, low, high in (
         ("value", "low", "high"),
+        ("control", "control_low", "control_high"),
         ("difference", "difference_low", "difference_high"),
     ):
         # Concepts are the rows, so that all means and differences come from the same draws of them.

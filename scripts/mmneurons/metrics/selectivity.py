@@ -22,13 +22,17 @@ def category_units(
     """The units of each category: (layer, unit) rows, at most `n_units`, most frequent first.
 
     A unit's frequency is the number of the category's pictures to "identify" that have it among
-    their `most` best units. Only interpretable units count; ties go to the lower (layer, unit).
+    their `most` best units. Only interpretable units count. Of as frequent ones those come first
+    that stand higher on average in these pictures, then the lower (layer, unit).
     """
     own = pictures.loc[pictures["part"] == "identify", ["picture_id", "category"]]
     chosen = units[(units["rank"] < most) & units["interpretable"]]
     found = chosen.merge(own, left_on="sample_id", right_on="picture_id")
-    counts = found.groupby(["category", "layer", "unit"], as_index=False).size()
-    counts = counts.sort_values(["category", "size", "layer", "unit"], ascending=[1, 0, 1, 1])
+    counts = found.groupby(["category", "layer", "unit"], as_index=False).agg(
+        size=("rank", "size"), rank=("rank", "mean")
+    )
+    order = ["category", "size", "rank", "layer", "unit"]
+    counts = counts.sort_values(order, ascending=[True, False, True, True, True])
     return {
         name: table[["layer", "unit"]].head(n_units).reset_index(drop=True)
         for name, table in counts.groupby("category")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from mmneurons.models.captions import (
 from mmneurons.probe.concepts import shuffle_order
 from mmneurons.probe.every_method import batches, record_case_scores
 from mmneurons.probe.hooks import Kind
+from mmneurons.probe.memory import peak_bytes
 from mmneurons.probe.target import image_activations
 from mmneurons.probe.two_stage import Case
 
@@ -187,29 +189,29 @@ def costs(
     """What each method costs alone on a batch of the cases: rows of costs.csv.
 
     seconds: of a sample, the fastest of some repetitions after one that does not count, from the
-    pictures to the method's scores; bytes: of a sample, what its scores take before neurons are
-    selected, all neurons in float32, or in DAPE's case counts in int32.
+    pictures to the method's scores; bytes: the most that a batch takes beyond the model
+    (`probe.memory.peak_bytes`); n_samples: those of the batch.
     """
+    batch = [cases[place] for place in batches(model, cases, settings.batch_size)[0]]
     rows = []
     for method, array in settings.methods.items():
         if array == "none":
             continue
-        own = needed({method: array})
-        took, scores = [], None
-        for _ in range(repeats + 1):
-            start = time.perf_counter()
-            scores = record_case_scores(
-                model, text, cases, [settings.site], settings.batch_size, own
-            )
-            took.append((time.perf_counter() - start) / len(cases))
-        kept = [scores.values[array]] if array in scores.values else scores.counts.values()
-        n_bytes = sum(values.nbytes for values in kept) // len(cases)
-        rows.append(
-            {
-                "method": method,
-                "seconds": min(took[1:]),
-                "bytes": n_bytes,
-                "n_samples": len(cases),
-            }
+        score = partial(
+            record_case_scores,
+            model,
+            text,
+            batch,
+            [settings.site],
+            len(batch),
+            needed({method: array}),
         )
+        # The first run, which also does what is done once, is the one that is not timed.
+        row = {"method": method, "bytes": peak_bytes(score, model.device)}
+        took = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            score()
+            took.append((time.perf_counter() - start) / len(batch))
+        rows.append(row | {"seconds": min(took), "n_samples": len(batch)})
     return rows

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from mmneurons.methods.comparison import mean_scores
 from mmneurons.methods.dape_concepts import concept_scores, sample_scores
 from mmneurons.methods.placing import standing
 from mmneurons.models.base import MultimodalModel
+from mmneurons.probe.comparison import ranked
 from mmneurons.probe.every_method import record_case_scores
 from mmneurons.probe.hooks import Kind
 from mmneurons.probe.two_stage import Case
@@ -45,15 +47,17 @@ def rankings(
 ) -> Iterator[Ranking]:
     """What each method says of every sample and of all together.
 
-    Together is the mean of the samples' scores; of DAPE it is its score for the concept's tokens of
-    all samples. prompt: filled; seed: what tells the random scores of this planting from others.
+    Together is the mean of the samples' scores as the comparison takes it; of DAPE it is its score
+    for the concept's tokens of all samples. prompt: filled; seed: what tells the random scores of
+    this planting from others.
     """
     scores = record_case_scores(model, prompt, asked.cases, sites, batch_size)
     for name, values in sorted(scores.values.items()):
         method, _, site = name.partition(".")
         if name in ATTRIBUTIONS:
             method, site = ATTRIBUTIONS[name], "pre"
-        yield from _each(asked.names, method, site, values, values.mean(axis=0))
+        values = ranked(values, name)
+        yield from _each(asked.names, method, site, values, mean_scores(values))
     yield from _dape(model, prompt, asked, scores, batch_size)
     shape = next(iter(scores.values.values())).shape
     digest = hashlib.sha256(seed.encode()).digest()
