@@ -75,6 +75,7 @@ class Cluster:
     def __init__(self, folder):
         self.folder = folder
         self.started = time.monotonic()
+        os.environ.pop("SLURM_CONF", None)  # Nothing here may speak to another Slurm.
         self.environment = {**os.environ, "SLURM_TEST_DIR": str(folder)}
 
     def up(self):
@@ -225,11 +226,13 @@ class Killer:
         """(kind, what) of all that was killed."""
         self.refused = 0
         """Starts that were refused because jobs of a killed Snakemake went on."""
+        self.outlived: set[str] = set()
+        """What the jobs are that were there when Snakemake was killed."""
 
     def finish(self, seconds):
         """Let the run come to its end, started again as often as it is killed."""
         end = time.monotonic() + seconds
-        due = time.monotonic() + self.random.uniform(30, 60)
+        due = time.monotonic() + self.random.uniform(20, 40)
         while self.run.goes_on():
             assert time.monotonic() < end, self.run.said()[-3000:]
             if time.monotonic() > due:
@@ -238,7 +241,7 @@ class Killer:
                 if kind:
                     print(f"{time.strftime('%X')} killed: {self.killed[-1]}", flush=True)
                     self.order.remove(kind)
-                    due = time.monotonic() + self.random.uniform(20, 40)
+                    due = time.monotonic() + self.random.uniform(15, 30)
             time.sleep(1)
 
     def _running(self):
@@ -294,8 +297,14 @@ class Killer:
     def controller(self):
         """Kill slurmctld and start it again some seconds later."""
         old = self.cluster.process("slurmctld")
-        self.cluster.wait_for_saved_state()
-        old.kill()
+        # No job is sent between the last saved state and the kill: its number would be lost.
+        self.run.process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(1)
+            self.cluster.wait_for_saved_state()
+            old.kill()
+        finally:
+            self.run.process.send_signal(signal.SIGCONT)
         time.sleep(self.random.uniform(1, 5))
         self.cluster.up()
         self.killed.append(("controller", old.pid))
@@ -307,9 +316,10 @@ class Killer:
             return False
         self.run.kill()
         old = self.cluster.queue(self.run.folder)
+        self.outlived |= {what for _, what in old.values()}
         said = self.run.again()
         left = self.cluster.queue(self.run.folder).keys() & old.keys()
-        if self.run.goes_on():
+        if self.run.process.poll() in (None, 0):
             assert not left, "started beside the jobs of a killed run"
         else:
             assert "An earlier run in" in said, said[-3000:]
@@ -321,7 +331,10 @@ class Killer:
                 command("scancel", "--state=PENDING", *left, check=False)
             within(240, lambda: not self.cluster.queue(self.run.folder), "jobs of the killed run")
             self.cluster.end_lost(self.run.folder)
-            self.run.again()
+            # What the killed Snakemake has begun to draw by itself is no job of Slurm's.
+            within(120, lambda: not processes_in(self.run.folder), "processes of the killed run")
+            said = self.run.again()
+            assert self.run.process.poll() in (None, 0), said[-3000:]
         self.killed.append(("snakemake", f"with {len(old)} jobs queued"))
         return True
 

@@ -131,7 +131,9 @@ def test_every_job_was_finished_once_and_none_draws(cluster, killed, tmp_path):
         rules[job.comment] = job.rule
     sent = {rule: n for rule, n in expected.items() if rule not in LOCAL_RULES}
     assert Counter(rules.values()) == sent
-    assert {name for name in states if states[name].count("COMPLETED") > 1} == set()
+    # One that ended while the next Snakemake was planning was not known to be done.
+    twice = {name for name in states if states[name].count("COMPLETED") > 1}
+    assert twice <= killed.outlived
     # A job that is hit when its files are whole, or that waits to see that they are when it is
     # cancelled, is not done again: Slurm never calls it completed.
     unseen = {name: ended for name, ended in states.items() if "COMPLETED" not in ended}
