@@ -38,7 +38,7 @@ def recorded() -> tuple[int, int]:
     settings = read_yaml(REPOSITORY / "config.yaml")["schwettmann"]
     numbers = read_yaml(REPOSITORY / "resources" / "models.yaml")[settings["model"]]["ablation"]
     pairs = settings["pairs"]
-    return max(2 * max(numbers), pairs, settings["map_units"]), pairs
+    return max(4 * max(numbers), pairs, settings["map_units"]), pairs
 
 
 def alternating(works: list[Callable[[], object]], repetitions: int) -> list[list[float]]:
