@@ -202,6 +202,110 @@ def test_a_network_that_refuses_everything_is_an_error_and_nothing_counts_as_gon
     assert list(tmp_path.iterdir()) == []
 
 
+def test_pictures_that_are_here_show_that_the_network_works(server, tmp_path):
+    """A second run asks only for what was refused in the first: that is no refusing network."""
+    files = [f"{number}.jpg" for number in range(200)]
+    for file in files:
+        server.serve(f"/{file}", jpeg(1), kind="image/jpeg")
+    refused = [f"refused{number}.jpg" for number in range(60)]
+    for file in refused:
+        server.serve(f"/{file}", statuses=[403] * 9)
+    for _ in range(2):
+        assert list(by_address(server, tmp_path).bring(files + refused)) == refused
+    # The sample as it is filled up: a batch without one that is here.
+    source = by_address(server, tmp_path)
+    source.bring(files)
+    assert list(source.bring(refused)) == refused
+    # A network that refuses now what it gave before is another thing.
+    for file in files:
+        server.files[f"/{file}"].statuses = [403] * 9
+    with pytest.raises(DownloadError, match="60 of 60 pictures did not come, first refused0.jpg"):
+        by_address(server, tmp_path).bring(files + refused)
+
+
+def test_pictures_that_are_all_gone_are_said_once_and_not_asked_for_again(server, tmp_path):
+    files = [f"{number}.jpg" for number in range(60)]
+    with pytest.raises(DownloadError, match="60 of 60 (.|\n)*404(.|\n)*not_there.json"):
+        by_address(server, tmp_path).bring(files)
+    server.requests.clear()
+    why = by_address(server, tmp_path).bring(files)
+    assert list(why) == files and set(why.values()) == {"status 404, there is no such file"}
+    assert server.requests == []
+
+
+def test_what_is_gone_is_noted_also_where_another_picture_ends_the_run(server, tmp_path):
+    server.serve("/now.jpg", statuses=[503] * 99)
+    with pytest.raises(DownloadError, match="first now.jpg"):
+        by_address(server, tmp_path).bring(["gone.jpg", "now.jpg"])
+    assert list(json.loads((tmp_path / NOT_THERE).read_text())) == ["gone.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["text/html", "image/jpeg", "application/octet-stream"])
+def test_pages_in_place_of_pictures_are_an_error_from_the_first_on(server, tmp_path, kind):
+    """What a network shows that wants a login; it may call its page what it likes."""
+    for number in range(3):
+        server.serve(f"/{number}.jpg", b"<!DOCTYPE html>login", kind=kind)
+    with pytest.raises(DownloadError, match="3 of 3 pictures did not come, first 0.jpg .*HTML"):
+        by_address(server, tmp_path).bring([f"{number}.jpg" for number in range(3)])
+    assert list(tmp_path.iterdir()) == []
+    # A picture that is here comes from the same address: one host may show what it likes.
+    (tmp_path / "here.jpg").write_bytes(jpeg(1))
+    server.serve("/here.jpg", jpeg(1), kind="image/jpeg")
+    assert list(by_address(server, tmp_path).bring(["here.jpg", "0.jpg"])) == ["0.jpg"]
+    server.serve("/here.jpg", b"<html>login", kind=kind)
+    with pytest.raises(DownloadError, match="HTML"):
+        by_address(server, tmp_path).bring(["here.jpg", "0.jpg"])
+
+
+def test_a_network_that_refuses_small_batches_is_found_in_time(server, tmp_path):
+    for number in range(60):
+        server.serve(f"/{number}.jpg", statuses=[403])
+    source = by_address(server, tmp_path)
+    for start in (0, 20):
+        assert len(source.bring([f"{n}.jpg" for n in range(start, start + 20)])) == 20
+    with pytest.raises(DownloadError, match="60 of 60 pictures did not come, first 0.jpg .*403"):
+        source.bring([f"{n}.jpg" for n in range(40, 60)])
+
+
+def test_a_sample_of_questions_is_not_emptied_by_a_page(server, tmp_path):
+    server.answer_other = lambda handler: (
+        server.say(handler, handler.path, None, 200, b"<html>login", {"Content-Type": "text/html"})
+        or True
+    )
+
+    def reader(root, split):
+        names = [f"{split}{number}" for number in range(150)]
+
+        def read(place):
+            return questions.Question("?", [f"{split}/{place}.jpg"], "a", ["a"])
+
+        return questions.Questions(names, names, read, "vqa")
+
+    splits = {"identify": "train", "evaluate": "val"}
+    source = by_address(server, tmp_path)
+    with pytest.raises(DownloadError, match="20 of 20 pictures did not come"):
+        questions.choose_questions(reader, tmp_path, splits, "d", 20, 10, 0, tmp_path / "p", source)
+
+
+def test_two_jobs_that_share_a_folder_keep_each_others_notes(server, tmp_path):
+    """The second notes what is gone, and what failed, while the first fetches."""
+    for name in ("here", "slow"):
+        server.serve(f"/{name}.jpg", jpeg(1), kind="image/jpeg")
+    for name in ("fails", "fails-too"):
+        server.serve(f"/{name}.jpg", statuses=[503] * 99)
+
+    def addresses(file):
+        if file == "slow.jpg":
+            with pytest.raises(DownloadError):
+                by_address(server, tmp_path).bring(["here.jpg", "b.jpg", "fails-too.jpg"])
+        return [f"{server.url}/{file}"]
+
+    with pytest.raises(DownloadError):
+        ByAddress(tmp_path, addresses).bring(["a.jpg", "fails.jpg", "slow.jpg"])
+    assert json.loads((tmp_path / NOT_THERE).read_text()).keys() == {"a.jpg", "b.jpg"}
+    assert json.loads((tmp_path / FAILED).read_text()) == {"fails.jpg": 1, "fails-too.jpg": 1}
+
+
 def test_a_host_that_is_silent_while_others_answer_is_passed_over_for_now(server, tmp_path):
     closed = DownloadServer()
     closed.close()
