@@ -1,5 +1,6 @@
 """Pictures that readers ask a source for: which are fetched, and what is taken without one."""
 
+import hashlib
 import io
 import json
 import re
@@ -29,10 +30,13 @@ from mmneurons.datasets import (
     vqav2,
 )
 from mmneurons.downloads import drive, requesting
+from mmneurons.downloads.archives import ArchiveError
 from mmneurons.downloads.errors import DownloadError
 from mmneurons.downloads.hub import HubRepo
+from mmneurons.downloads.names import archive_of
 from mmneurons.downloads.pictures import FAILED, NOT_THERE, ByAddress
 from mmneurons.downloads.sources import (
+    fetch_archive,
     fetch_file,
     listed_pictures_of,
     pictures_of,
@@ -407,6 +411,22 @@ def test_coco_of_another_length_or_checksum_is_not_taken(server, coco_row, tmp_p
     assert not (tmp_path / "coco" / file).exists()
 
 
+def test_an_archive_that_is_there_serves_all_its_members_and_stays(server, coco_row):
+    """As the workflow fetches it, or a person places it."""
+    file = "annotations/instances_train2017.json"
+    entries = {
+        f"annotations/{name}.json": coco_row["source"]["files"][file]
+        | {"member": f"annotations/{name}.json"}
+        for name in ("instances_train2017", "captions_train2017", "instances_val2017")
+    }
+    made = coco_row | {"source": coco_row["source"] | {"files": entries}}
+    (archive,) = {archive_of(entry) for entry in entries.values()}
+    path = fetch_archive(made, archive)
+    for file in entries:
+        assert fetch_file(made, file).is_file()
+    assert path.exists() and len(server.requests) == 1
+
+
 # -------------------------------------------------------------------------------------------- SBU
 
 
@@ -425,6 +445,32 @@ def sbu_list(server, entries):
         member.size = len(data)
         file.addfile(member, io.BytesIO(data))
     server.serve("/www.cs.rice.edu/~vo9/sbucaptions/sbu-captions-all.tar.gz", packed.getvalue())
+
+
+def test_a_broken_archive_is_put_away_and_fetched_again_by_the_next_run(server, tmp_path):
+    """Cut off by a server that does not say how long it is, so only unpacking finds it."""
+    sbu_list(server, 500)
+    path = "/www.cs.rice.edu/~vo9/sbucaptions/sbu-captions-all.tar.gz"
+    whole = server.files[path].content
+    server.serve(path, whole[: len(whole) // 2], says_length=False)
+    made = row("sbu", tmp_path / "sbu")
+    with pytest.raises(ArchiveError, match=r"broken(.|\n)*the next run fetches it again"):
+        fetch_file(made, "sbu-captions-all.json")
+    left = [p.name for p in (tmp_path / "sbu").rglob("*") if p.is_file()]
+    assert left == ["sbu-captions-all.tar.gz.broken"]
+    server.serve(path, whole, says_length=False)
+    listed = json.loads(fetch_file(made, "sbu-captions-all.json").read_text())
+    assert len(listed["captions"]) == 500
+
+
+def test_an_archive_without_the_member_is_put_away_too(server, tmp_path):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as file:
+        file.addfile(tarfile.TarInfo("other.json"))
+    server.serve("/www.cs.rice.edu/~vo9/sbucaptions/sbu-captions-all.tar.gz", packed.getvalue())
+    with pytest.raises(ArchiveError, match="has no member sbu-captions-all.json"):
+        fetch_file(row("sbu", tmp_path), "sbu-captions-all.json")
+    assert [p.name for p in (tmp_path / "archives").iterdir()] == ["sbu-captions-all.tar.gz.broken"]
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
@@ -576,6 +622,55 @@ def test_rsvqa_reads_the_tar_once_and_never_from_the_start_again(server, tmp_pat
     assert choose(rsvqa.read, made, tmp_path / "out", 12, 12)[0].equals(more)
 
 
+ZENODO = "/zenodo.org/api/records/6344367"
+
+
+def record(server, **checksums):
+    """What Zenodo says of the record: the MD5 of every file."""
+    files = [{"key": key, "size": 1, "checksum": value} for key, value in checksums.items()]
+    content = json.dumps({"id": 6344367, "files": files}).encode()
+    server.serve(ZENODO, content, kind="application/json")
+
+
+def test_files_of_zenodo_are_compared_with_what_it_publishes(server, tmp_path):
+    made, name = row("rsvqa-hr", tmp_path), "USGS_split_val_answers.json"
+    right = b'{"answers": []}'
+    record(server, **{name: f"md5:{hashlib.md5(right).hexdigest()}"})
+    for path in (f"/zenodo.org/records/6344367/files/{name}", f"{ZENODO}/files/{name}/content"):
+        server.serve(path, right[::-1])
+    with pytest.raises(DownloadError, match="wrong checksum, where md5:"):
+        fetch_file(made, name)
+    assert not (tmp_path / name).exists()
+    # Of two addresses the one with the right file is taken.
+    server.serve(f"{ZENODO}/files/{name}/content", right)
+    assert fetch_file(made, name).read_bytes() == right
+
+
+@pytest.mark.parametrize("answer", [None, b"{}", b"no json", b'{"files": [{"key": "x"}]}'])
+def test_a_list_of_checksums_that_cannot_be_had_is_said_and_stops_nothing(
+    server, tmp_path, answer, caplog
+):
+    made, name = row("rsvqa-hr", tmp_path), "USGS_split_val_answers.json"
+    server.serve(f"/zenodo.org/records/6344367/files/{name}", b"{}")
+    if answer is not None:
+        server.serve(ZENODO, answer, kind="application/json")
+    assert fetch_file(made, name).read_bytes() == b"{}"
+    assert f"{name}: its published checksum cannot be had" in caplog.text
+
+
+def test_another_images_tar_than_the_registry_knows_is_an_error_before_it_is_read(server, tmp_path):
+    server.serve("/zenodo.org/records/6344367/files/Images.tar", bytes(10_240))
+    record(server, **{"Images.tar": "md5:" + "0" * 32})
+    with pytest.raises(DownloadError, match="md5:0{32}, where md5:e16c21a0.* was published"):
+        pictures_of(row("rsvqa-hr", tmp_path)).bring(["Data/2.tif"])
+    assert [path for path, *_ in server.requests] == [ZENODO]
+    record(server, **{"Images.tar": "md5:e16c21a040ef4a17afe2d20dffe7758b"})
+    source = pictures_of(row("rsvqa-hr", tmp_path))
+    assert list(source.bring(["Data/2.tif"])) == ["Data/2.tif"]
+    source.bring(["Data/3.tif"])
+    assert [path for path, *_ in server.requests].count(ZENODO) == 2
+
+
 def test_a_tar_without_the_picture_says_so_and_is_not_searched_twice(server, tmp_path):
     made = row("rsvqa-hr", tmp_path)
     packed = io.BytesIO()
@@ -611,7 +706,7 @@ class Hub:
     """The parts of the hub that its library asks for, with LFS-style redirects to storage."""
 
     def __init__(self, server, repo, revision, files):
-        self.repo, self.revision, self.files = repo, revision, files
+        self.repo, self.revision, self.files, self.in_git = repo, revision, files, ()
         self.start = "/huggingface.co"
         for name, content in files.items():
             server.serve(f"/storage/{name}", content, etag=f'"{name}"')
@@ -626,7 +721,8 @@ class Hub:
             below = path.removeprefix(f"{api}/tree/{self.revision}").strip("/")
             self.json(handler, path, self.tree(below))
         elif path.startswith(api):
-            self.json(handler, path, {"id": self.repo, "sha": self.revision, "siblings": []})
+            listed = [self.told(name, content) for name, content in self.files.items()]
+            self.json(handler, path, {"id": self.repo, "sha": self.revision, "siblings": listed})
         elif path.startswith(resolve) and path.removeprefix(resolve) in self.files:
             name = path.removeprefix(resolve)
             headers = {
@@ -640,6 +736,15 @@ class Hub:
         else:
             return False
         return True
+
+    def told(self, name, content):
+        """A file in the list of the hub: small ones are git's own, large ones in LFS."""
+        sha1 = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        entry = {"rfilename": name, "size": len(content), "blobId": sha1}
+        if name not in self.in_git:
+            digest = hashlib.sha256(content).hexdigest()
+            entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 133}
+        return entry
 
     def tree(self, below):
         start = f"{below}/" if below else ""
@@ -695,6 +800,34 @@ def test_pmc_vqa_takes_members_of_its_zip_by_range(server, online, tmp_path, ope
         number = int(re.search(r"PMC(\d+)", file)[1])
         assert (tmp_path / "pmc" / file).read_bytes() == jpeg(number, (300, 200))
     assert server.sent["/storage/images.zip"] < 0.6 * len(files["images.zip"])
+
+
+@pytest.mark.parametrize("in_git", [(), ("train.csv",)])
+def test_files_of_the_hub_are_compared_with_what_it_publishes(
+    server, online, tmp_path, in_git, caplog
+):
+    made, files = row("pmc-vqa", tmp_path), pmc_files(2)
+    hub = Hub(server, made["source"]["hub"]["repo"], made["source"]["hub"]["revision"], files)
+    hub.in_git = in_git
+    right = files["train.csv"]
+    server.files["/storage/train.csv"].content = right[:-1] + b"?"
+    with pytest.raises(DownloadError, match=f"wrong checksum, where {'git' if in_git else 'sha'}"):
+        fetch_file(made, "train.csv")
+    assert not (tmp_path / "train.csv").exists()
+    server.files["/storage/train.csv"].content = right
+    assert fetch_file(made, "train.csv").read_bytes() == right
+    assert "checksum cannot be had" not in caplog.text
+
+
+def test_without_the_hubs_list_a_file_comes_all_the_same(server, tmp_path, monkeypatch, caplog):
+    """As under `make`, which keeps the hub's library from asking anybody."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    made, files = row("pmc-vqa", tmp_path), pmc_files(2)
+    Hub(server, made["source"]["hub"]["repo"], made["source"]["hub"]["revision"], files)
+    assert fetch_file(made, "train.csv").read_bytes() == files["train.csv"]
+    assert "train.csv: its published checksum cannot be had" in caplog.text
 
 
 def test_a_hub_that_has_the_file_no_longer_is_said_with_what_to_do(server, tmp_path):

@@ -75,6 +75,8 @@ def test_the_plan_takes_seconds_and_grows_with_shards_alone(clone):
     # (questions and answers), PMC-VQA, LingoQA (of its training part two tables), DocVQA and RSVQA
     # (questions and answers).
     assert many["download_dataset_file"] == 1 + 2 + 1 + 4 + 2 + 3 + 2 + 4
+    # The archives that some are members of: COCO's, SBU's, and four of VQAv2.
+    assert many["download_dataset_archive"] == 1 + 1 + 4
     # Every checkpoint, and what it is made of, once; the larger LLaVA-NeXT is for `all`.
     assert (many["convert_checkpoint"], many["fetch_original"]) == (7, 12)
 

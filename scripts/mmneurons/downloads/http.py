@@ -30,8 +30,8 @@ class Remote:
     """A published file.
 
     url: where it is; archive: where the same bytes are if it is there no longer; bytes: its size,
-    checksum: "sha256:..." or "md5:...", both where they are published; page: what a person reads
-    to get it by hand.
+    checksum: "sha256:...", "md5:..." or "git:...", both where they are published; page: what a
+    person reads to get it by hand.
     """
 
     url: str
@@ -83,8 +83,11 @@ def by_hand(path: Path, failed: list[str], page: str) -> str:
 
 
 def file_digest(path: Path, algorithm: str) -> str:
-    """The checksum of a file in hexadecimal digits."""
+    """The checksum of a file in hexadecimal digits; "git": the hash under which git knows it."""
     with open(path, "rb") as file:
+        if algorithm == "git":
+            header = f"blob {path.stat().st_size}\0".encode()
+            return hashlib.file_digest(file, lambda: hashlib.sha1(header)).hexdigest()
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
