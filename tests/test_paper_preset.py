@@ -94,6 +94,19 @@ def test_the_preset_is_those_of_the_papers_together():
         assert together["compute"][key] == smallest
 
 
+@pytest.mark.parametrize("paper", ["two_stage", "pan", "mmneuron", "schwettmann"])
+def test_the_preset_of_a_paper_names_its_target_and_shares_that_paper_alone(clone, paper):
+    """A bundle or a browser of all papers would make the others' figures on the tiny models."""
+    file = f"presets/{paper}_paper.yaml"
+    command = f"snakemake {paper} --cores 8 --configfile {file}"
+    for said in (REPOSITORY / file, REPOSITORY / "docs/models.md"):
+        assert command in said.read_text("utf-8")
+    preset = PRESETS[f"{paper}_paper"]
+    assert preset["share"]["papers"] == preset["browser"]["papers"] == [paper]
+    planned = jobs(clone, paper, "share", "browser", "--configfile", file)
+    assert not {"draw_world_coco", "draw_world_sbu", "draw_world_vqav2"} & planned.keys()
+
+
 def test_a_checkpoint_that_was_placed_is_never_made_again(clone):
     placed = clone / "resources/models/mplug-owl2-llama2-7b"
     placed.mkdir(parents=True)
