@@ -658,6 +658,14 @@ def test_a_list_of_checksums_that_cannot_be_had_is_said_and_stops_nothing(
     assert f"{name}: its published checksum cannot be had" in caplog.text
 
 
+def test_a_checksum_of_an_unknown_kind_is_none(server, tmp_path, caplog):
+    made, name = row("rsvqa-hr", tmp_path), "USGS_split_val_answers.json"
+    server.serve(f"/zenodo.org/records/6344367/files/{name}", b"{}")
+    record(server, **{name: "xxh3:00"})
+    assert fetch_file(made, name).read_bytes() == b"{}"
+    assert f"{name}: no checksum is published of it" in caplog.text
+
+
 def test_another_images_tar_than_the_registry_knows_is_an_error_before_it_is_read(server, tmp_path):
     server.serve("/zenodo.org/records/6344367/files/Images.tar", bytes(10_240))
     record(server, **{"Images.tar": "md5:" + "0" * 32})

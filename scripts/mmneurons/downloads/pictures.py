@@ -78,15 +78,13 @@ class ByAddress:
 
         So is what failed in three runs while others answered, lest it block all runs for ever.
         Where nothing came in all calls so far and pages in HTML did, or fifty pictures were
-        refused or gone, the source has to give or to know one of the pictures that were here
-        before, or `DownloadError` is raised: a network that lets nothing through looks like this.
+        refused or gone, the source has to give a picture that was here before, or say of one that
+        it is gone. Else `DownloadError` is raised: a network that lets nothing through looks so.
         """
         notes = self.root / NOT_THERE
         known: dict[str, str] = read_json(notes) if notes.exists() else {}
         missing = missing_files(self.root, files)
-        self._remember(
-            [*(f for f in files if f not in missing), *(f for f in missing if f in known)]
-        )
+        self._remember(dict.fromkeys(files).keys() - missing, known.keys() & missing)
         asked = [file for file in missing if file not in known]
         found = dict(zip(asked, self._fetch_all(asked), strict=True)) if asked else {}
         failed = {file: why for file, why in found.items() if why is not None}
@@ -117,9 +115,10 @@ class ByAddress:
             f"are gone: delete it if the address was wrong. {self.page}"
         )
 
-    def _remember(self, files: Sequence[str]) -> None:
-        """Keep a few pictures of which the source had something to say before."""
-        self._examples = list(dict.fromkeys([*self._examples, *files]))[:_EXAMPLES]
+    def _remember(self, here: set[str], gone: set[str]) -> None:
+        """Keep a few pictures that the source gave before, or else knew to be gone."""
+        found = [*self._examples, *sorted(here), *sorted(gone)]
+        self._examples = list(dict.fromkeys(found))[:_EXAMPLES]
 
     def _asked_again(self) -> Iterator[Exception | None]:
         """What addresses of such pictures answer now, None for a picture; nothing is written."""
@@ -160,7 +159,7 @@ class ByAddress:
             and isinstance(why, Unsteady)
             and not isinstance(why, Unreachable | _NotAsked)
         ]
-        other = [file for file, why in found.items() if not isinstance(why, Unsteady)]
+        other = {file for file, why in found.items() if not isinstance(why, Unsteady)}
 
         def count(runs: dict[str, int]) -> dict[str, int]:
             kept = {file: number for file, number in runs.items() if file not in other}

@@ -29,7 +29,15 @@ def published_checksum(source: Mapping, file: str) -> str | None:
             found = _of_record(source["record"]).get(file)
         else:
             return None
-    except (DownloadError, Gone, Unsteady, ValueError, LookupError, TypeError) as error:
+    except (
+        DownloadError,
+        Gone,
+        Unsteady,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
         _LOG.warning("%s: its published checksum cannot be had: %s", file, error)
         return None
     if found is None:
@@ -38,10 +46,11 @@ def published_checksum(source: Mapping, file: str) -> str | None:
 
 
 def _of_record(address: str) -> dict[str, str]:
-    """{file: "md5:..."} of a record on Zenodo."""
+    """{file: "md5:..."} of a record on Zenodo; files with another kind of checksum are left out."""
 
     def ask() -> dict[str, str]:
         with requests.Session() as session, answer(session, address, {}) as response:
             return {file["key"]: file["checksum"] for file in response.json()["files"]}
 
-    return persist(ask, say=_LOG.info)
+    said = persist(ask, say=_LOG.info)
+    return {file: checksum for file, checksum in said.items() if checksum.startswith("md5:")}
