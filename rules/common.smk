@@ -16,6 +16,7 @@ from mmneurons.artifacts.yaml_files import read_yaml
 from mmneurons.checkpoints import sources
 from mmneurons.config import check_config, in_order
 from mmneurons.datasets.question_files import annotation_files
+from mmneurons.downloads.names import archive_of
 from mmneurons.runs import refuse_beside_others
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
@@ -78,6 +79,16 @@ FETCHED = {
 }
 
 
+# The archives that some of them are members of, by path: each is fetched once for all of its members
+# that a run wants, and goes afterwards. One that was placed by hand stays.
+ARCHIVES = {
+    f"{DATASETS[name]['root']}/{archive}": (name, archive)
+    for name, file in FETCHED.values()
+    if (archive := archive_of(DATASETS[name]["source"]["files"][file]))
+    if not Path(DATASETS[name]["root"], archive).exists()
+}
+
+
 def one_of(names):
     """A wildcard's pattern: one of some names, none if there are none."""
     return "|".join(map(re.escape, names)) or "(?!)"
@@ -88,14 +99,24 @@ def from_the_web(*datasets):
     return any("source" in DATASETS[name] for name in datasets)
 
 
+def source_of(name):
+    """What fetching has to know of a dataset."""
+    return {key: DATASETS[name][key] for key in ("root", "source")}
+
+
 def fetched_row(wildcards):
-    """What fetching a file has to know of its dataset."""
-    row = DATASETS[FETCHED[wildcards.file][0]]
-    return {key: row[key] for key in ("root", "source")}
+    return source_of(FETCHED[wildcards.file][0])
 
 
 def fetched_name(wildcards):
     return FETCHED[wildcards.file][1]
+
+
+def fetched_archive(wildcards):
+    """The archive that a file is a member of, if it is in one."""
+    name, file = FETCHED[wildcards.file]
+    archive = archive_of(DATASETS[name]["source"]["files"][file])
+    return f"{DATASETS[name]['root']}/{archive}" if archive else []
 
 
 def dataset_annotations(wildcards):

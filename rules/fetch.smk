@@ -5,8 +5,32 @@ files of resources/datasets.yaml that are not there.
 """
 
 
-rule download_dataset_file:
+rule download_dataset_archive:
     # Where the workflow was started: compute nodes of many clusters have no way to the web.
+    output:
+        temp("{archive}"),
+    log:
+        "<logs>/{archive}/download_dataset_archive.log",
+    benchmark:
+        "<benchmarks>/{archive}/download_dataset_archive.tsv"
+    wildcard_constraints:
+        archive=one_of(ARCHIVES),
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("download_dataset_archive.py"),
+        dataset=lambda wildcards: source_of(ARCHIVES[wildcards.archive][0]),
+        archive=lambda wildcards: ARCHIVES[wildcards.archive][1],
+    message:
+        "Fetching {wildcards.archive}"
+    script:
+        "../scripts/download_dataset_archive.py"
+
+
+rule download_dataset_file:
+    input:
+        fetched_archive,
     output:
         "{file}",
     log:

@@ -9,7 +9,7 @@ import pytest
 from download_server import DownloadServer
 
 from mmneurons.downloads import archives, requesting, space
-from mmneurons.downloads.archives import ArchiveError, unpack
+from mmneurons.downloads.archives import ArchiveError, bring_members, unpack
 from mmneurons.downloads.errors import DownloadError, Gone
 from mmneurons.downloads.ranges import RangedFile
 
@@ -200,6 +200,26 @@ def test_a_broken_archive_leaves_no_half_member(tmp_path, kind):
         unpack(path, tmp_path / "out")
     whole = below(tmp_path / "out")
     assert whole.items() <= FILES.items()
+
+
+BROKEN = {
+    "deflated": {42: 7},  # the first byte behind the local header: a block of no known type
+    "unknown": {8: 99, "directory": 99},  # a way of packing that nobody knows
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_members_that_cannot_be_unpacked_are_said_of_the_archive(tmp_path, kind):
+    path = write_zip(tmp_path / "a.zip", {"images/1.jpg": bytes(range(256)) * 200})
+    data = bytearray(path.read_bytes())
+    for place, byte in BROKEN[kind].items():
+        data[data.find(b"PK\x01\x02") + 10 if place == "directory" else place] = byte
+    path.write_bytes(data)
+    with pytest.raises(ArchiveError, match="a.zip is broken"):
+        unpack(path, tmp_path / "out")
+    with pytest.raises(ArchiveError, match="images.zip is broken"):
+        bring_members(io.BytesIO(data), tmp_path / "out", ["images/1.jpg"], "images.zip")
+    assert below(tmp_path / "out") == {}
 
 
 def test_what_is_no_archive_is_said(tmp_path):

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -37,6 +38,8 @@ from mmneurons.checkpoints import minigpt4 as from_minigpt4
 from mmneurons.checkpoints import mplug_owl2 as from_owl
 from mmneurons.checkpoints.convert import ConversionError, convert
 from mmneurons.checkpoints.sources import sources
+from mmneurons.downloads import space
+from mmneurons.downloads.errors import DownloadError
 from mmneurons.models.limber import Limber
 from mmneurons.models.llava import Llava
 from mmneurons.models.minigpt4 import MiniGPT4
@@ -702,13 +705,28 @@ def test_a_weight_in_two_files_is_an_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("mm_use_im_start_end", True), ("mm_hidden_size", 768), ("mm_resampler_type", "qformer")],
+    [
+        ("mm_use_im_start_end", True),
+        ("mm_hidden_size", 768),
+        ("mm_resampler_type", "qformer"),
+        ("mm_vision_select_feature", "cls_patch"),
+        ("mm_vision_tower", "openai/clip-vit-large-patch14-336"),  # of the same width
+        ("mm_vision_tower", None),
+    ],
 )
 def test_another_llava_is_an_error(key, value, tmp_path):
     originals = full_llava(tmp_path)
     write(originals["checkpoint"], config=LLAVA | {key: value})
     with pytest.raises(ConversionError, match=r"hidden_size|" + key):
         from_llava.plan(originals, 32000)
+
+
+def test_a_llava_that_leaves_out_what_is_usual_or_has_its_tower_elsewhere_is_one(tmp_path):
+    originals = full_llava(tmp_path)
+    said = {k: v for k, v in LLAVA.items() if k != "mm_vision_select_feature"}
+    said["mm_vision_tower"] = "/home/someone/models/clip-vit-large-patch14/"
+    write(originals["checkpoint"], config=said)
+    core.check(from_llava.plan(originals, 32000))
 
 
 def test_a_shard_of_the_index_that_is_not_there_is_named(tmp_path):
@@ -754,6 +772,56 @@ def test_a_directory_that_holds_files_is_never_touched(tmp_path):
     with pytest.raises(ConversionError, match="holds files"):
         convert("mplug_owl2", originals, placed)
     assert [p.read_bytes() for p in placed.iterdir()] == [b"mine"]
+
+
+def test_a_directory_that_is_a_link_to_another_disk_stays_one(tmp_path):
+    originals, _, _ = tiny_owl(tmp_path)
+    disk, link = tmp_path / "disk/models", tmp_path / "models/made"
+    disk.mkdir(parents=True)
+    link.parent.mkdir()
+    link.symlink_to(disk)
+    seen = []
+
+    def looked(*arguments):
+        seen.extend(path.name for path in (tmp_path / "disk").iterdir())
+        return write_weights(*arguments)
+
+    write_weights = core.write_weights
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(from_owl, "write_weights", looked)
+        convert("mplug_owl2", originals, link)
+    assert link.is_symlink() and (disk / "config.json").is_file()
+    assert sorted(seen) == [".models.part", "models"]  # the temporary folder, on the same disk
+    assert [path.name for path in link.parent.iterdir()] == ["made"]
+
+
+@pytest.mark.parametrize("free", [10_000, 10**9])
+def test_a_disk_that_is_too_small_is_said_before_anything_is_written(tmp_path, monkeypatch, free):
+    originals, _, _ = tiny_owl(tmp_path)
+    usage = SimpleNamespace(free=space.RESERVE + free)
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda folder: usage)
+    if free == 10**9:
+        convert("mplug_owl2", originals, tmp_path / "made")
+        return
+    writers = []
+    monkeypatch.setattr(core, "ShardWriter", lambda *arguments: writers.append(arguments))
+    with pytest.raises(DownloadError, match="the converted checkpoint needs .* more"):
+        convert("mplug_owl2", originals, tmp_path / "made")
+    assert writers == [] and not (tmp_path / "made").exists()
+
+
+def test_published_files_that_cannot_be_linked_are_copied_where_there_is_room(
+    tmp_path, monkeypatch
+):
+    original = write(tmp_path / "original", config={"model_type": "instructblip"})
+    write_safetensors({"a": torch.ones(2)}, original, 1)
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
+    convert("transformers", {"checkpoint": original}, tmp_path / "made")
+    assert (tmp_path / "made/config.json").is_file()
+    usage = SimpleNamespace(free=space.RESERVE)
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(DownloadError, match="more in"):
+        convert("transformers", {"checkpoint": original}, tmp_path / "again")
 
 
 def test_what_is_published_for_transformers_is_put_into_place(tmp_path):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -372,11 +373,12 @@ def test_rows_share_originals_and_must_agree():
         originals(clash)
 
 
-UNPINNED = {"microsoft/beit-large-patch16-224-pt22k"}
-"""Whose commit was not known; docs/models.md says so."""
+UNPINNED = {"https://github.com/jmerullo/limber/raw/main/limber_weights/beit_linear/proj.ckpt"}
+"""Of which neither a commit nor a checksum was known; docs/models.md says so."""
 
 
 def test_every_real_model_has_a_source_that_is_pinned():
+    unpinned = set()
     for name in ("models", "encoders"):
         rows = yaml.safe_load((REPOSITORY / f"resources/{name}.yaml").read_text("utf-8"))
         real = {row["path"] for key, row in rows.items() if not key.endswith("-world")}
@@ -384,5 +386,7 @@ def test_every_real_model_has_a_source_that_is_pinned():
         assert found.keys() == real
         for source in found.values():
             for each in source.originals.values():
-                known = each.url or each.repo in UNPINNED
-                assert known or len(bytes.fromhex(each.revision)) == 20
+                if not (each.sha256 or re.fullmatch("[0-9a-f]{40}", each.revision or "")):
+                    unpinned.add(each.name)
+                assert each.sha256 is None or re.fullmatch("[0-9a-f]{64}", each.sha256)
+    assert unpinned == UNPINNED

@@ -1,5 +1,6 @@
 """Pictures that readers ask a source for: which are fetched, and what is taken without one."""
 
+import hashlib
 import io
 import json
 import re
@@ -29,10 +30,13 @@ from mmneurons.datasets import (
     vqav2,
 )
 from mmneurons.downloads import drive, requesting
+from mmneurons.downloads.archives import ArchiveError
 from mmneurons.downloads.errors import DownloadError
 from mmneurons.downloads.hub import HubRepo
+from mmneurons.downloads.names import archive_of
 from mmneurons.downloads.pictures import FAILED, NOT_THERE, ByAddress
 from mmneurons.downloads.sources import (
+    fetch_archive,
     fetch_file,
     listed_pictures_of,
     pictures_of,
@@ -202,6 +206,110 @@ def test_a_network_that_refuses_everything_is_an_error_and_nothing_counts_as_gon
     assert list(tmp_path.iterdir()) == []
 
 
+def test_pictures_that_are_here_show_that_the_network_works(server, tmp_path):
+    """A second run asks only for what was refused in the first: that is no refusing network."""
+    files = [f"{number}.jpg" for number in range(200)]
+    for file in files:
+        server.serve(f"/{file}", jpeg(1), kind="image/jpeg")
+    refused = [f"refused{number}.jpg" for number in range(60)]
+    for file in refused:
+        server.serve(f"/{file}", statuses=[403] * 9)
+    for _ in range(2):
+        assert list(by_address(server, tmp_path).bring(files + refused)) == refused
+    # The sample as it is filled up: a batch without one that is here.
+    source = by_address(server, tmp_path)
+    source.bring(files)
+    assert list(source.bring(refused)) == refused
+    # A network that refuses now what it gave before is another thing.
+    for file in files:
+        server.files[f"/{file}"].statuses = [403] * 9
+    with pytest.raises(DownloadError, match="60 of 60 pictures did not come, first refused0.jpg"):
+        by_address(server, tmp_path).bring(files + refused)
+
+
+def test_pictures_that_are_all_gone_are_said_once_and_not_asked_for_again(server, tmp_path):
+    files = [f"{number}.jpg" for number in range(60)]
+    with pytest.raises(DownloadError, match="60 of 60 (.|\n)*404(.|\n)*not_there.json"):
+        by_address(server, tmp_path).bring(files)
+    server.requests.clear()
+    why = by_address(server, tmp_path).bring(files)
+    assert list(why) == files and set(why.values()) == {"status 404, there is no such file"}
+    assert server.requests == []
+
+
+def test_what_is_gone_is_noted_also_where_another_picture_ends_the_run(server, tmp_path):
+    server.serve("/now.jpg", statuses=[503] * 99)
+    with pytest.raises(DownloadError, match="first now.jpg"):
+        by_address(server, tmp_path).bring(["gone.jpg", "now.jpg"])
+    assert list(json.loads((tmp_path / NOT_THERE).read_text())) == ["gone.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["text/html", "image/jpeg", "application/octet-stream"])
+def test_pages_in_place_of_pictures_are_an_error_from_the_first_on(server, tmp_path, kind):
+    """What a network shows that wants a login; it may call its page what it likes."""
+    for number in range(3):
+        server.serve(f"/{number}.jpg", b"<!DOCTYPE html>login", kind=kind)
+    with pytest.raises(DownloadError, match="3 of 3 pictures did not come, first 0.jpg .*HTML"):
+        by_address(server, tmp_path).bring([f"{number}.jpg" for number in range(3)])
+    assert list(tmp_path.iterdir()) == []
+    # A picture that is here comes from the same address: one host may show what it likes.
+    (tmp_path / "here.jpg").write_bytes(jpeg(1))
+    server.serve("/here.jpg", jpeg(1), kind="image/jpeg")
+    assert list(by_address(server, tmp_path).bring(["here.jpg", "0.jpg"])) == ["0.jpg"]
+    server.serve("/here.jpg", b"<html>login", kind=kind)
+    with pytest.raises(DownloadError, match="HTML"):
+        by_address(server, tmp_path).bring(["here.jpg", "0.jpg"])
+
+
+def test_a_network_that_refuses_small_batches_is_found_in_time(server, tmp_path):
+    for number in range(60):
+        server.serve(f"/{number}.jpg", statuses=[403])
+    source = by_address(server, tmp_path)
+    for start in (0, 20):
+        assert len(source.bring([f"{n}.jpg" for n in range(start, start + 20)])) == 20
+    with pytest.raises(DownloadError, match="60 of 60 pictures did not come, first 0.jpg .*403"):
+        source.bring([f"{n}.jpg" for n in range(40, 60)])
+
+
+def test_a_sample_of_questions_is_not_emptied_by_a_page(server, tmp_path):
+    server.answer_other = lambda handler: (
+        server.say(handler, handler.path, None, 200, b"<html>login", {"Content-Type": "text/html"})
+        or True
+    )
+
+    def reader(root, split):
+        names = [f"{split}{number}" for number in range(150)]
+
+        def read(place):
+            return questions.Question("?", [f"{split}/{place}.jpg"], "a", ["a"])
+
+        return questions.Questions(names, names, read, "vqa")
+
+    splits = {"identify": "train", "evaluate": "val"}
+    source = by_address(server, tmp_path)
+    with pytest.raises(DownloadError, match="20 of 20 pictures did not come"):
+        questions.choose_questions(reader, tmp_path, splits, "d", 20, 10, 0, tmp_path / "p", source)
+
+
+def test_two_jobs_that_share_a_folder_keep_each_others_notes(server, tmp_path):
+    """The second notes what is gone, and what failed, while the first fetches."""
+    for name in ("here", "slow"):
+        server.serve(f"/{name}.jpg", jpeg(1), kind="image/jpeg")
+    for name in ("fails", "fails-too"):
+        server.serve(f"/{name}.jpg", statuses=[503] * 99)
+
+    def addresses(file):
+        if file == "slow.jpg":
+            with pytest.raises(DownloadError):
+                by_address(server, tmp_path).bring(["here.jpg", "b.jpg", "fails-too.jpg"])
+        return [f"{server.url}/{file}"]
+
+    with pytest.raises(DownloadError):
+        ByAddress(tmp_path, addresses).bring(["a.jpg", "fails.jpg", "slow.jpg"])
+    assert json.loads((tmp_path / NOT_THERE).read_text()).keys() == {"a.jpg", "b.jpg"}
+    assert json.loads((tmp_path / FAILED).read_text()) == {"fails.jpg": 1, "fails-too.jpg": 1}
+
+
 def test_a_host_that_is_silent_while_others_answer_is_passed_over_for_now(server, tmp_path):
     closed = DownloadServer()
     closed.close()
@@ -303,6 +411,22 @@ def test_coco_of_another_length_or_checksum_is_not_taken(server, coco_row, tmp_p
     assert not (tmp_path / "coco" / file).exists()
 
 
+def test_an_archive_that_is_there_serves_all_its_members_and_stays(server, coco_row):
+    """As the workflow fetches it, or a person places it."""
+    file = "annotations/instances_train2017.json"
+    entries = {
+        f"annotations/{name}.json": coco_row["source"]["files"][file]
+        | {"member": f"annotations/{name}.json"}
+        for name in ("instances_train2017", "captions_train2017", "instances_val2017")
+    }
+    made = coco_row | {"source": coco_row["source"] | {"files": entries}}
+    (archive,) = {archive_of(entry) for entry in entries.values()}
+    path = fetch_archive(made, archive)
+    for file in entries:
+        assert fetch_file(made, file).is_file()
+    assert path.exists() and len(server.requests) == 1
+
+
 # -------------------------------------------------------------------------------------------- SBU
 
 
@@ -321,6 +445,32 @@ def sbu_list(server, entries):
         member.size = len(data)
         file.addfile(member, io.BytesIO(data))
     server.serve("/www.cs.rice.edu/~vo9/sbucaptions/sbu-captions-all.tar.gz", packed.getvalue())
+
+
+def test_a_broken_archive_is_put_away_and_fetched_again_by_the_next_run(server, tmp_path):
+    """Cut off by a server that does not say how long it is, so only unpacking finds it."""
+    sbu_list(server, 500)
+    path = "/www.cs.rice.edu/~vo9/sbucaptions/sbu-captions-all.tar.gz"
+    whole = server.files[path].content
+    server.serve(path, whole[: len(whole) // 2], says_length=False)
+    made = row("sbu", tmp_path / "sbu")
+    with pytest.raises(ArchiveError, match=r"broken(.|\n)*the next run fetches it again"):
+        fetch_file(made, "sbu-captions-all.json")
+    left = [p.name for p in (tmp_path / "sbu").rglob("*") if p.is_file()]
+    assert left == ["sbu-captions-all.tar.gz.broken"]
+    server.serve(path, whole, says_length=False)
+    listed = json.loads(fetch_file(made, "sbu-captions-all.json").read_text())
+    assert len(listed["captions"]) == 500
+
+
+def test_an_archive_without_the_member_is_put_away_too(server, tmp_path):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as file:
+        file.addfile(tarfile.TarInfo("other.json"))
+    server.serve("/www.cs.rice.edu/~vo9/sbucaptions/sbu-captions-all.tar.gz", packed.getvalue())
+    with pytest.raises(ArchiveError, match="has no member sbu-captions-all.json"):
+        fetch_file(row("sbu", tmp_path), "sbu-captions-all.json")
+    assert [p.name for p in (tmp_path / "archives").iterdir()] == ["sbu-captions-all.tar.gz.broken"]
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
@@ -472,6 +622,63 @@ def test_rsvqa_reads_the_tar_once_and_never_from_the_start_again(server, tmp_pat
     assert choose(rsvqa.read, made, tmp_path / "out", 12, 12)[0].equals(more)
 
 
+ZENODO = "/zenodo.org/api/records/6344367"
+
+
+def record(server, **checksums):
+    """What Zenodo says of the record: the MD5 of every file."""
+    files = [{"key": key, "size": 1, "checksum": value} for key, value in checksums.items()]
+    content = json.dumps({"id": 6344367, "files": files}).encode()
+    server.serve(ZENODO, content, kind="application/json")
+
+
+def test_files_of_zenodo_are_compared_with_what_it_publishes(server, tmp_path):
+    made, name = row("rsvqa-hr", tmp_path), "USGS_split_val_answers.json"
+    right = b'{"answers": []}'
+    record(server, **{name: f"md5:{hashlib.md5(right).hexdigest()}"})
+    for path in (f"/zenodo.org/records/6344367/files/{name}", f"{ZENODO}/files/{name}/content"):
+        server.serve(path, right[::-1])
+    with pytest.raises(DownloadError, match="wrong checksum, where md5:"):
+        fetch_file(made, name)
+    assert not (tmp_path / name).exists()
+    # Of two addresses the one with the right file is taken.
+    server.serve(f"{ZENODO}/files/{name}/content", right)
+    assert fetch_file(made, name).read_bytes() == right
+
+
+@pytest.mark.parametrize("answer", [None, b"{}", b"no json", b'{"files": [{"key": "x"}]}'])
+def test_a_list_of_checksums_that_cannot_be_had_is_said_and_stops_nothing(
+    server, tmp_path, answer, caplog
+):
+    made, name = row("rsvqa-hr", tmp_path), "USGS_split_val_answers.json"
+    server.serve(f"/zenodo.org/records/6344367/files/{name}", b"{}")
+    if answer is not None:
+        server.serve(ZENODO, answer, kind="application/json")
+    assert fetch_file(made, name).read_bytes() == b"{}"
+    assert f"{name}: its published checksum cannot be had" in caplog.text
+
+
+def test_a_checksum_of_an_unknown_kind_is_none(server, tmp_path, caplog):
+    made, name = row("rsvqa-hr", tmp_path), "USGS_split_val_answers.json"
+    server.serve(f"/zenodo.org/records/6344367/files/{name}", b"{}")
+    record(server, **{name: "xxh3:00"})
+    assert fetch_file(made, name).read_bytes() == b"{}"
+    assert f"{name}: no checksum is published of it" in caplog.text
+
+
+def test_another_images_tar_than_the_registry_knows_is_an_error_before_it_is_read(server, tmp_path):
+    server.serve("/zenodo.org/records/6344367/files/Images.tar", bytes(10_240))
+    record(server, **{"Images.tar": "md5:" + "0" * 32})
+    with pytest.raises(DownloadError, match="md5:0{32}, where md5:e16c21a0.* was published"):
+        pictures_of(row("rsvqa-hr", tmp_path)).bring(["Data/2.tif"])
+    assert [path for path, *_ in server.requests] == [ZENODO]
+    record(server, **{"Images.tar": "md5:e16c21a040ef4a17afe2d20dffe7758b"})
+    source = pictures_of(row("rsvqa-hr", tmp_path))
+    assert list(source.bring(["Data/2.tif"])) == ["Data/2.tif"]
+    source.bring(["Data/3.tif"])
+    assert [path for path, *_ in server.requests].count(ZENODO) == 2
+
+
 def test_a_tar_without_the_picture_says_so_and_is_not_searched_twice(server, tmp_path):
     made = row("rsvqa-hr", tmp_path)
     packed = io.BytesIO()
@@ -507,7 +714,7 @@ class Hub:
     """The parts of the hub that its library asks for, with LFS-style redirects to storage."""
 
     def __init__(self, server, repo, revision, files):
-        self.repo, self.revision, self.files = repo, revision, files
+        self.repo, self.revision, self.files, self.in_git = repo, revision, files, ()
         self.start = "/huggingface.co"
         for name, content in files.items():
             server.serve(f"/storage/{name}", content, etag=f'"{name}"')
@@ -522,7 +729,8 @@ class Hub:
             below = path.removeprefix(f"{api}/tree/{self.revision}").strip("/")
             self.json(handler, path, self.tree(below))
         elif path.startswith(api):
-            self.json(handler, path, {"id": self.repo, "sha": self.revision, "siblings": []})
+            listed = [self.told(name, content) for name, content in self.files.items()]
+            self.json(handler, path, {"id": self.repo, "sha": self.revision, "siblings": listed})
         elif path.startswith(resolve) and path.removeprefix(resolve) in self.files:
             name = path.removeprefix(resolve)
             headers = {
@@ -536,6 +744,15 @@ class Hub:
         else:
             return False
         return True
+
+    def told(self, name, content):
+        """A file in the list of the hub: small ones are git's own, large ones in LFS."""
+        sha1 = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        entry = {"rfilename": name, "size": len(content), "blobId": sha1}
+        if name not in self.in_git:
+            digest = hashlib.sha256(content).hexdigest()
+            entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 133}
+        return entry
 
     def tree(self, below):
         start = f"{below}/" if below else ""
@@ -591,6 +808,34 @@ def test_pmc_vqa_takes_members_of_its_zip_by_range(server, online, tmp_path, ope
         number = int(re.search(r"PMC(\d+)", file)[1])
         assert (tmp_path / "pmc" / file).read_bytes() == jpeg(number, (300, 200))
     assert server.sent["/storage/images.zip"] < 0.6 * len(files["images.zip"])
+
+
+@pytest.mark.parametrize("in_git", [(), ("train.csv",)])
+def test_files_of_the_hub_are_compared_with_what_it_publishes(
+    server, online, tmp_path, in_git, caplog
+):
+    made, files = row("pmc-vqa", tmp_path), pmc_files(2)
+    hub = Hub(server, made["source"]["hub"]["repo"], made["source"]["hub"]["revision"], files)
+    hub.in_git = in_git
+    right = files["train.csv"]
+    server.files["/storage/train.csv"].content = right[:-1] + b"?"
+    with pytest.raises(DownloadError, match=f"wrong checksum, where {'git' if in_git else 'sha'}"):
+        fetch_file(made, "train.csv")
+    assert not (tmp_path / "train.csv").exists()
+    server.files["/storage/train.csv"].content = right
+    assert fetch_file(made, "train.csv").read_bytes() == right
+    assert "checksum cannot be had" not in caplog.text
+
+
+def test_without_the_hubs_list_a_file_comes_all_the_same(server, tmp_path, monkeypatch, caplog):
+    """As under `make`, which keeps the hub's library from asking anybody."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    made, files = row("pmc-vqa", tmp_path), pmc_files(2)
+    Hub(server, made["source"]["hub"]["repo"], made["source"]["hub"]["revision"], files)
+    assert fetch_file(made, "train.csv").read_bytes() == files["train.csv"]
+    assert "train.csv: its published checksum cannot be had" in caplog.text
 
 
 def test_a_hub_that_has_the_file_no_longer_is_said_with_what_to_do(server, tmp_path):

@@ -203,6 +203,31 @@ def test_an_html_page_with_status_200_is_no_file(server, tmp_path):
     assert left(tmp_path) == []
 
 
+@pytest.mark.parametrize("kind", ["application/octet-stream", ""])
+@pytest.mark.parametrize("start", [b"", b"\r\n  ", b"\xef\xbb\xbf"])
+def test_a_page_that_is_not_called_one_is_no_file_either(server, tmp_path, kind, start):
+    page = start + b"<!DOCTYPE html><html>maintenance</html>"
+    url = server.serve("/f.json", page, kind=kind)
+    archive = server.serve("/archive/f.json", b"{}")
+    with pytest.raises(DownloadError, match="HTML"):
+        download(Remote(url), tmp_path / "f.json")
+    assert left(tmp_path) == []
+    assert download(Remote(url, archive), tmp_path / "f.json").read_bytes() == b"{}"
+
+
+def test_a_page_costs_nothing_of_what_has_come(server, tmp_path):
+    url = server.serve("/f", CONTENT, etag='"a"', drops=[1_000_000] + [0] * 20)
+    with pytest.raises(DownloadError, match="connection broke"):
+        download(Remote(url), tmp_path / "f")
+    server.serve("/f", b"<html>maintenance</html>", etag='"b"', kind="")
+    with pytest.raises(DownloadError, match="HTML"):
+        download(Remote(url), tmp_path / "f")
+    server.serve("/f", CONTENT, etag='"a"')
+    server.sent.clear()
+    assert download(Remote(url), tmp_path / "f").read_bytes() == CONTENT
+    assert server.sent["/f"] < 2_100_000
+
+
 def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
     url = server.serve("/f", CONTENT[:-1] + b"?")
     with pytest.raises(DownloadError, match="wrong checksum, where sha256:"):

@@ -146,7 +146,7 @@ def test_pictures_on_the_disk_by_hand():
     assert taken == {
         "coco-2017": 0.4,  # 30 objects of 60 pictures
         "coco-2017-val": 0.4,  # 1,000 and 12 times 100
-        "sbu": 0.2,
+        "sbu": 0.3,  # 1,400, of which the released code's choice takes 1,000
         **dict.fromkeys(("vqav2", "pmc-vqa", "doc-vqa"), 4.4),  # 22,000 of 0.2 MB
         "lingo-qa": 65.6 + 22,  # five frames of each
         "rsvqa-hr": 8.4,  # all that there are
@@ -154,6 +154,27 @@ def test_pictures_on_the_disk_by_hand():
     assert DATASETS["rsvqa-hr"]["source"]["kept"]["megabytes"] == pytest.approx(
         512 * 512 * 3 / 1e6, abs=0.01
     )
+
+
+def test_what_two_checkpoints_share_is_fetched_once():
+    """CLIP: the tower of LLaVA, and CLIPScore's own encoder, which is linked."""
+    other = copy.deepcopy(PAPER)
+
+    def taken():
+        rows = [row.split(" | ") for row in table(other, *REGISTRIES).splitlines()]
+        return {row[1].strip("`"): row[2] for row in rows if row[0] == "| fetch"}
+
+    fetched = taken()
+    assert fetched["llava-llama-2-13b"] == f"{2 * (26.0 + 1.71):.0f}"
+    assert fetched["clip-vit-large-patch14"] == "0"
+    other["pan"]["models"] = other["comparison"]["models"] = ["mplug-owl2-llama2-7b"]
+    assert "llava-llama-2-13b" not in taken() and taken()["clip-vit-large-patch14"] == "2"
+
+
+def test_the_papers_own_pictures_are_as_many_as_are_asked_for():
+    other = copy.deepcopy(PAPER)
+    other["pan"]["variant"] = "paper"
+    assert "| fetch | pictures of `sbu` | 0.2 |" in table(other, *REGISTRIES)
 
 
 def test_more_samples_take_more_and_larger_batches_less():

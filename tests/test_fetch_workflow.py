@@ -78,9 +78,47 @@ def test_all_datasets_are_planned_without_a_network_and_without_data(copy):
         for file in rows[name]["source"]["files"]
         if any(part in file for part in used.get(name, [""]))
     }
-    assert fetched == wanted and len(wanted) == 16
+    archives = {path for path in fetched if "/archives/" in path}
+    assert fetched - archives == wanted and len(wanted) == 16
+    # Of COCO and of VQAv2's questions and answers; SBU's list is there.
+    assert len(archives) == 1 + 4
     assert by_hand.read_text() == "{}"
     assert f"download_dataset_file {len(wanted)}" in re.sub(" +", " ", said)
+
+
+def test_an_archive_is_fetched_once_for_all_its_members_and_goes_afterwards(copy):
+    server = DownloadServer()
+    try:
+        names = ("instances_train2017", "instances_val2017", "captions_val2017")
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+            for name in names:
+                file.writestr(f"annotations/{name}.json", json.dumps(name))
+        path = "/coco/annotations/annotations_trainval2017.zip"
+        server.serve(path, packed.getvalue())
+        registry = copy / "resources/datasets.yaml"
+        rows = yaml.safe_load(registry.read_text())
+        for entry in rows["coco-2017"]["source"]["files"].values():
+            entry.pop("bytes")
+            entry.pop("checksum")
+        rows["coco-2017-val"]["source"] = rows["coco-2017"]["source"]
+        registry.write_text(yaml.safe_dump(rows))
+        data = copy / "resources/data/coco"
+        targets = [f"resources/data/coco/annotations/{name}.json" for name in names]
+        mirror = f"http://images.cocodataset.org={server.url}/coco"
+        run(copy, {"run": "mine"}, targets, "--quiet", "all", MMNEURONS_MIRRORS=mirror)
+        assert [json.loads((copy / target).read_text()) for target in targets] == list(names)
+        assert [path for path, *_ in server.requests] == [path]
+        assert not list(data.glob("archives/*"))
+        # One that a person placed is used and stays.
+        (copy / targets[0]).unlink()
+        archive = data / "archives/annotations_trainval2017.zip"
+        archive.parent.mkdir(exist_ok=True)
+        archive.write_bytes(packed.getvalue())
+        run(copy, {"run": "mine"}, targets[:1], "--quiet", "all", MMNEURONS_MIRRORS=mirror)
+        assert (copy / targets[0]).exists() and archive.exists() and len(server.requests) == 1
+    finally:
+        server.close()
 
 
 def serve_vqav2(server, root, questions=12):
@@ -166,7 +204,7 @@ def test_the_rules_fetch_files_and_pictures_and_read_own_folders(copy, tmp_path)
         sizes = [len(read_table(copy / target)) for target in targets]
         assert sizes == [3, 2, 5]
         assert len(list(data.glob("*2014/*.jpg"))) == 5
-        assert not list(data.rglob("*.part*")) and not list((data / "archives").iterdir())
+        assert not list(data.rglob("*.part*")) and not list(data.glob("archives/*"))
         # Nothing is left to do, and nothing is asked for again.
         server.requests.clear()
         assert "Nothing to be done" in run(copy, config, targets, MMNEURONS_MIRRORS=pairs)

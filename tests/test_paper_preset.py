@@ -75,6 +75,8 @@ def test_the_plan_takes_seconds_and_grows_with_shards_alone(clone):
     # (questions and answers), PMC-VQA, LingoQA (of its training part two tables), DocVQA and RSVQA
     # (questions and answers).
     assert many["download_dataset_file"] == 1 + 2 + 1 + 4 + 2 + 3 + 2 + 4
+    # The archives that some are members of: COCO's, SBU's, and four of VQAv2.
+    assert many["download_dataset_archive"] == 1 + 1 + 4
     # Every checkpoint, and what it is made of, once; the larger LLaVA-NeXT is for `all`.
     assert (many["convert_checkpoint"], many["fetch_original"]) == (7, 12)
 
@@ -90,6 +92,19 @@ def test_the_preset_is_those_of_the_papers_together():
         ]
         smallest = min(value for value in alone if value)
         assert together["compute"][key] == smallest
+
+
+@pytest.mark.parametrize("paper", ["two_stage", "pan", "mmneuron", "schwettmann"])
+def test_the_preset_of_a_paper_names_its_target_and_shares_that_paper_alone(clone, paper):
+    """A bundle or a browser of all papers would make the others' figures on the tiny models."""
+    file = f"presets/{paper}_paper.yaml"
+    command = f"snakemake {paper} --cores 8 --configfile {file}"
+    for said in (REPOSITORY / file, REPOSITORY / "docs/models.md"):
+        assert command in said.read_text("utf-8")
+    preset = PRESETS[f"{paper}_paper"]
+    assert preset["share"]["papers"] == preset["browser"]["papers"] == [paper]
+    planned = jobs(clone, paper, "share", "browser", "--configfile", file)
+    assert not {"draw_world_coco", "draw_world_sbu", "draw_world_vqav2"} & planned.keys()
 
 
 def test_a_checkpoint_that_was_placed_is_never_made_again(clone):

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
+from mmneurons.datasets.sbu import RELEASED_POOL
+
 PEAK = 312e12 * 0.4
 """Operations a second: an A100's in float16, of which 40 % are reached."""
 BANDWIDTH = 2.0e12 * 0.6
@@ -211,12 +213,11 @@ def table(config: Mapping, models: Mapping, encoders: Mapping, datasets: Mapping
     disk = 0.0
     used = [config["metrics"]["encoder"], config["metrics"]["clip"]]
     sources = [(name, models[name]) for name in named] + [(name, encoders[name]) for name in used]
+    there: set[tuple[str, str]] = set()
     for name, row in sources:
         if "source" not in row:
             continue
-        fetched = sum(part["gigabytes"] for part in row["source"]["originals"].values())
-        # What is converted is written once more; the originals may go afterwards.
-        taken = fetched * (1 if row["source"]["convert"] == "transformers" else 2)
+        taken = _taken(row["source"], there)
         disk += taken
         rows.append(("fetch", f"`{name}`", f"{taken:.0f}", "", "", ""))
     for name, samples in _samples(config, named).items():
@@ -252,7 +253,9 @@ def _samples(config: Mapping, named: Container[str]) -> dict[str, int]:
             len(two_stage["objects"]) * two_stage["candidates_per_object"]
         )
     if any(model in named for model in pan["models"]):
-        found[pan["dataset"]] += pan["pictures"]
+        # The released code chooses of the first so many, which have to be there.
+        pool = RELEASED_POOL if pan["variant"] == "released" else 0
+        found[pan["dataset"]] += max(pool, pan["pictures"])
     if any(model in named for model in mmneuron["models"]):
         asked = mmneuron["questions"]
         for name in filter(None, mmneuron["domains"].values()):
@@ -260,6 +263,21 @@ def _samples(config: Mapping, named: Container[str]) -> dict[str, int]:
     if config["schwettmann"]["model"] in named:
         found[config["schwettmann"]["dataset"]] += _described(config["schwettmann"])
     return dict(found)
+
+
+def _taken(source: Mapping, there: set[tuple[str, str]]) -> float:
+    """Gigabytes of a checkpoint: what is fetched, once more where it is converted.
+
+    there: originals that another checkpoint has fetched already; those of this one are added.
+    """
+    parts = {
+        (part.get("repo", ""), part.get("url", "")): part["gigabytes"]
+        for part in source["originals"].values()
+    }
+    fetched = sum(size for part, size in parts.items() if part not in there)
+    there.update(parts)
+    # What is published for transformers is linked; of the others the originals may go afterwards.
+    return fetched if source["convert"] == "transformers" else fetched + sum(parts.values())
 
 
 def _gigabytes(samples: int, kept: Mapping) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +37,29 @@ def write_json(value: object, path: str | Path) -> None:
     with atomic(path) as temporary:
         text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def update_json(path: str | Path, change: Callable[[dict], dict]) -> dict:
+    """Have `change` make the new object of a JSON file out of the old one, {} where there is none.
+
+    No other process that updates a file of the same folder comes between reading and writing, as
+    far as the disk has locks. Nothing is written where nothing changes. Returns the new object.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            pass  # some network disks lock no folders; then an update is only very short
+        before = read_json(path) if path.exists() else {}
+        after = change(dict(before))
+        if after != before:
+            write_json(after, path)
+        return after
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: str | Path) -> object:

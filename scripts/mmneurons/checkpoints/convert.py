@@ -22,6 +22,7 @@ from mmneurons.artifacts.files import read_json, write_json
 from mmneurons.checkpoints.sources import CONVERSIONS, MADE_OF, RECEIPT
 from mmneurons.checkpoints.tensors import ShardWriter, shape_of, tensors_of
 from mmneurons.console import progress
+from mmneurons.downloads.space import require_space
 
 LARGEST_SHARD = 2 * 10**9
 """Bytes of a written file, at most; less where the files that are read are small."""
@@ -87,7 +88,11 @@ def convert(name: str, originals: Mapping[str, Path], target: Path) -> None:
 
 @contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
-    """A directory beside `target` that takes its name if the block ends without an exception."""
+    """A directory beside `target` that takes its name if the block ends without an exception.
+
+    A `target` that is a link, such as to a larger disk, stays one: what it leads to is made.
+    """
+    target = target.resolve()
     if target.is_dir() and any(target.iterdir()):
         raise ConversionError(
             f"{target} holds files, but no config.json: complete it, or remove it so that it can "
@@ -107,10 +112,12 @@ def write_weights(plan: Plan, folder: Path, largest_shard: int = LARGEST_SHARD) 
     """Check names and shapes, then copy the weights in the types that they were published in.
 
     Memory: at most 1.5 times the largest file that is read, of which the file itself, mapped and
-    not copied, is the most. Raises ConversionError.
+    not copied, is the most. Raises ConversionError, and DownloadError where the disk of `folder`
+    has no room for as much as is read, which is what is written or a little more.
     """
     check(plan)
     files = [path for piece in plan.pieces for path in piece.files]
+    require_space(folder, sum(path.stat().st_size for path in files), "the converted checkpoint")
     # What is written at a time stands in memory beside the file that it is read from, twice while
     # it is put into its format.
     most = min(largest_shard, max(path.stat().st_size for path in files) // 5)

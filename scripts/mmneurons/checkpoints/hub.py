@@ -32,6 +32,7 @@ from mmneurons.checkpoints.sources import RECEIPT, Original
 from mmneurons.console import progress
 from mmneurons.downloads.errors import DownloadError
 from mmneurons.downloads.http import Remote, download
+from mmneurons.downloads.requesting import SNIFFED, is_page
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ def _fetch_file(file: RemoteFile, folder: Path) -> None:
             # stays, and the next start goes on from it.
             headers = build_hf_headers()
             http_get(file.url, out, resume_size=have, headers=headers, expected_size=file.size)
-    if _looks_like_a_page(part):
+    if _is_page(part):
         part.unlink()
         raise FetchError(f"{file.url} answered with a page of HTML instead of the file")
     if file.size not in (None, part.stat().st_size) or not _is(part, file):
@@ -195,9 +196,9 @@ def _digest(path: Path, digest) -> str:
     return digest.hexdigest()
 
 
-def _looks_like_a_page(path: Path) -> bool:
+def _is_page(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(512).lstrip().lower().startswith((b"<!doctype", b"<html"))
+        return is_page(file.read(SNIFFED))
 
 
 def _check_space(files: list[RemoteFile], folder: Path) -> None:

@@ -9,7 +9,7 @@ belongs to it, since the picture's place never reaches the network.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from transformers import (
     CLIPImageProcessorPil,
@@ -34,6 +34,7 @@ TEXT_KEYS = (
     *("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "rms_norm_eps"),
     *("bos_token_id", "eos_token_id", "pad_token_id", "rope_theta"),
 )
+TOWER = "clip-vit-large-patch14"
 VISION_KEYS = (
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("image_size", "patch_size", "hidden_act", "layer_norm_eps", "projection_dim"),
@@ -44,13 +45,18 @@ def plan(originals: Mapping[str, Path], image_token: int) -> Plan:
     """originals: `checkpoint` and `vision`; image_token: the id of `<image>`."""
     config = read_config(originals["checkpoint"])
     require(
-        config,
+        # Where it is not said, LLaVA's code takes the patches as well.
+        {"mm_vision_select_feature": "patch"} | config,
         originals["checkpoint"],
         model_type="llava",
         mm_vision_select_feature="patch",
         mm_use_im_start_end=False,
         mm_resampler_type=None,
     )
+    # By its last name, since a path of somebody's disk may stand before it. The tower for 336
+    # pixels has the same width, so sizes would not tell.
+    tower = PurePosixPath(config.get("mm_vision_tower") or "").name
+    require({"mm_vision_tower": tower}, originals["checkpoint"], mm_vision_tower=TOWER)
     clip = read_config(originals["vision"])["vision_config"]
     require(clip, originals["vision"], hidden_size=config["mm_hidden_size"])
     vision = CLIPVisionConfig(**{key: clip[key] for key in VISION_KEYS if key in clip})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmneurons.checkpoints.convert import ConversionError, weight_files
 from mmneurons.checkpoints.sources import RECEIPT
+from mmneurons.downloads.space import require_space
 
 
 def convert(originals: Mapping[str, Path], folder: Path) -> None:
@@ -25,4 +26,5 @@ def convert(originals: Mapping[str, Path], folder: Path) -> None:
         try:
             os.link(path, target)
         except OSError:
+            require_space(folder, path.stat().st_size, target.name)
             shutil.copyfile(path, target)

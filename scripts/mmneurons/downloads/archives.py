@@ -6,6 +6,7 @@ refused is refused before anything of a zip, and before that member of a tar, is
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import stat
 import tarfile
@@ -27,6 +28,13 @@ Wanted = Callable[[str], str | None]
 
 MOST_OF_A_PICTURE = 100_000_000
 """Bytes of one picture, at most."""
+
+
+_BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError),
+    NotImplementedError,  # an unknown way of packing, such as a wrong byte looks like
+)
+"""What the standard library raises for an archive that it cannot read."""
 
 
 class ArchiveError(DownloadError):
@@ -56,7 +64,7 @@ def unpack(
         if _is_zip(archive):
             return _unpack_zip(archive, Path(folder), wanted, most_bytes, count, name)
         return _unpack_tar(archive, Path(folder), wanted, most_bytes, count, name)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
+    except _BROKEN as error:
         raise ArchiveError(f"{name} is broken: {error}") from error
 
 
@@ -86,7 +94,7 @@ def bring_members(
                     raise ArchiveError(f"{archive}: {file} is no picture by its size; refused")
                 with zipped.open(member) as source:
                     _write(source, root / file)
-    except zipfile.BadZipFile as error:
+    except _BROKEN as error:
         raise ArchiveError(f"{archive} is broken: {error}") from error
     return {file: f"no member of {archive}" for file, member in found.items() if not member}
 

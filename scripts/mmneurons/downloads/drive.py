@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import gdown
 import requests
 
-from mmneurons.downloads.archives import bring_members, missing_files
+from mmneurons.downloads.archives import ArchiveError, bring_members, missing_files
 from mmneurons.downloads.errors import DownloadError
 from mmneurons.downloads.http import by_hand
 from mmneurons.downloads.requesting import ATTEMPTS, TIMEOUT
@@ -77,9 +77,15 @@ class FromDriveZips:
                     continue
                 path = self.root / "archives" / kept_as
                 download_from_folder(folder, name, path, self.page)
-                with open(path, "rb") as stream:
-                    # Frames of all drives have the same last names.
-                    found = bring_members(stream, self.root, own, kept_as, agree=2)
+                try:
+                    with open(path, "rb") as stream:
+                        # Frames of all drives have the same last names.
+                        found = bring_members(stream, self.root, own, kept_as, agree=2)
+                except ArchiveError as error:
+                    # Not by itself: these are tens of gigabytes, and often placed by hand.
+                    raise ArchiveError(
+                        f"{error}; delete {path} to have it fetched again"
+                    ) from error
                 why = {f: t for f, t in why.items() if f not in own} | found
         return {file: why[file] for file in missing if file in why}
 

@@ -18,6 +18,15 @@ class Gone(Exception):
         self.lasting = lasting
 
 
+class PageInstead(Gone):
+    """A page in HTML came in place of the file: of a login, a proxy, a server that is down."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a page in HTML came in its place: the source is down or wants a login", lasting=False
+        )
+
+
 class Unsteady(Exception):
     """An address did not give the file this time. `wait`: seconds that the server asks for."""
 

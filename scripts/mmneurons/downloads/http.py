@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import requests
 
 from mmneurons.console import progress
 from mmneurons.downloads.errors import DownloadError, Gone, Unsteady
-from mmneurons.downloads.requesting import answer, persist
+from mmneurons.downloads.requesting import answer, persist, without_page
 from mmneurons.downloads.space import in_words, require_space
 
 CHUNK = 1 << 18
@@ -30,8 +30,8 @@ class Remote:
     """A published file.
 
     url: where it is; archive: where the same bytes are if it is there no longer; bytes: its size,
-    checksum: "sha256:..." or "md5:...", both where they are published; page: what a person reads
-    to get it by hand.
+    checksum: "sha256:...", "md5:..." or "git:...", both where they are published; page: what a
+    person reads to get it by hand.
     """
 
     url: str
@@ -83,8 +83,11 @@ def by_hand(path: Path, failed: list[str], page: str) -> str:
 
 
 def file_digest(path: Path, algorithm: str) -> str:
-    """The checksum of a file in hexadecimal digits."""
+    """The checksum of a file in hexadecimal digits; "git": the hash under which git knows it."""
     with open(path, "rb") as file:
+        if algorithm == "git":
+            header = f"blob {path.stat().st_size}\0".encode()
+            return hashlib.file_digest(file, lambda: hashlib.sha1(header)).hexdigest()
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
@@ -180,7 +183,10 @@ class _Transfer:
             if told.length is not None and self.remote.bytes not in (None, told.length):
                 detail = f"{told.length} bytes, where {self.remote.bytes} are published"
                 raise Gone(f"the source has another file now: {detail}")
+            # As they are sent: some servers call an archive's own compression an encoding.
+            pieces = response.raw.stream(CHUNK, decode_content=False)
             if not start:
+                pieces = without_page(pieces)  # which costs what has come no more than a 403 does
                 self._forget()
             self.resumed |= start > 0
             if told.length is not None:
@@ -188,27 +194,25 @@ class _Transfer:
             if self.known is None:
                 self.known = told
                 self.notes.write_text(json.dumps(asdict(told)), encoding="utf-8")
-            self._receive(response, start)
+            self._receive(pieces, start)
         wanted = self.known.length if self.known.length is not None else self.remote.bytes
         if wanted is not None and self._have() != wanted:
             raise Unsteady(f"{self._have()} of {wanted} bytes came")
 
-    def _receive(self, response: requests.Response, start: int) -> None:
+    def _receive(self, pieces: Iterable[bytes], start: int) -> None:
         total = self.known.length
         of = f" of {in_words(total)}" if total else ""
         _LOG.info("%s: from byte %d%s, %s", self.path, start, of, self.address)
-        # As they are sent: some servers call an archive's own compression an encoding.
-        chunks = response.raw.stream(CHUNK, decode_content=False)
         count = -(-(total - start) // CHUNK) if total else None
         most = total if total is not None else self.remote.bytes
         came = start
         # Unbuffered, so that a killed process leaves every byte that it was given.
         with open(self.part, "ab" if start else "wb", buffering=0) as file:
-            for chunk in progress(
-                chunks, total=count, description=f"{self.path.name}, {CHUNK >> 10} KiB"
+            for piece in progress(
+                pieces, total=count, description=f"{self.path.name}, {CHUNK >> 10} KiB"
             ):
-                file.write(chunk)
-                came += len(chunk)
+                file.write(piece)
+                came += len(piece)
                 if most is not None and came > most:
                     raise Gone(f"more than the {most} bytes came that were announced")
 

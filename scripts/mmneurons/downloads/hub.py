@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
 
-from huggingface_hub import HfFileSystem
+from huggingface_hub import HfApi, HfFileSystem
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -29,7 +29,7 @@ from huggingface_hub.errors import (
 from mmneurons.downloads.archives import bring_members, missing_files
 from mmneurons.downloads.errors import DownloadError
 from mmneurons.downloads.http import by_hand
-from mmneurons.downloads.requesting import HUB, mirrored
+from mmneurons.downloads.requesting import HUB, TIMEOUT, mirrored
 
 T = TypeVar("T")
 
@@ -82,6 +82,22 @@ class HubRepo:
             except FAILURES as error:
                 failed = [f"{self.repo}: {_said(error)}"]
                 raise DownloadError(by_hand(Path(file), failed, self.page)) from error
+
+    def checksum(self, file: str) -> str | None:
+        """What the hub says that a file's checksum is, in the form of `Remote`."""
+
+        def listed(repo: str) -> str | None:
+            info = HfApi(endpoint=mirrored(HUB)).dataset_info(
+                repo, revision=self.revision, files_metadata=True, timeout=TIMEOUT
+            )
+            for each in info.siblings or ():
+                if each.rfilename == file and each.lfs:
+                    return f"sha256:{each.lfs.sha256}"
+                if each.rfilename == file and each.blob_id:
+                    return f"git:{each.blob_id}"
+            return None
+
+        return self._first(Path(file), listed)
 
     def _start(self, repo: str) -> str:
         return f"datasets/{repo}@{self.revision}/"

@@ -7,13 +7,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from time import sleep
 from typing import TypeVar
 
 import requests
 import urllib3
 
-from mmneurons.downloads.errors import Gone, Unreachable, Unsteady
+from mmneurons.downloads.errors import Gone, PageInstead, Unreachable, Unsteady
 
 T = TypeVar("T")
 
@@ -28,6 +29,9 @@ LONGEST_WAIT = 600
 
 MIRRORS = "MMNEURONS_MIRRORS"
 """Environment variable: `FROM=TO` pairs of beginnings of addresses, separated by spaces."""
+
+SNIFFED = 512
+"""Bytes of a file by which a page in HTML is told from it."""
 
 HUB = "https://huggingface.co"
 """Its mirror may also be in `HF_ENDPOINT`, the variable of its own library."""
@@ -61,7 +65,8 @@ def answer(
     """The server's answer, whose body is not read yet.
 
     kind: what the answer must be in the words of Content-Type, such as "image/"; a page in HTML is
-    never what was asked for, whatever its status. Raises `Gone` or `Unsteady`, also for what goes
+    never what was asked for, whatever its status. One that the server does not call so is found by
+    `without_page`. Raises `Gone` or `Unsteady`, also for what goes
     wrong while the block reads the body.
     """
     # An encoded body would have another length than the file, and ranges of another one.
@@ -75,7 +80,7 @@ def answer(
                 raise Gone(f"status {_REASONS.get(status, status)}", lasting=status in (404, 410))
             sent = response.headers.get("Content-Type", "").lower()
             if status != 416 and "html" in sent:
-                raise Gone("a page in HTML came in its place: the source is down or wants a login")
+                raise PageInstead
             if (
                 status != 416
                 and kind
@@ -93,6 +98,21 @@ def answer(
         raise Unreachable(f"no answer ({_innermost(error)})") from error
     except requests.exceptions.RequestException as error:
         raise Unsteady(str(error)) from error
+
+
+def is_page(start: bytes) -> bool:
+    """Whether a file that begins so is a page in HTML, which nothing that is fetched here is."""
+    return start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html"))
+
+
+def without_page(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces of a body; raises `PageInstead` before the first where they begin a page."""
+    start = b""
+    while len(start) < SNIFFED and (piece := next(pieces, b"")):
+        start += piece
+    if is_page(start[:SNIFFED]):
+        raise PageInstead
+    return chain([start], pieces)
 
 
 def persist(

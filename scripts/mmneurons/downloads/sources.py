@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 from typing import BinaryIO
 
-from mmneurons.downloads.archives import unpack
-from mmneurons.downloads.errors import DownloadError
+from mmneurons.downloads.archives import ArchiveError, unpack
 from mmneurons.downloads.http import Remote, by_hand, download
+from mmneurons.downloads.names import archive_of
 from mmneurons.downloads.pictures import ByAddress, Pictures
+from mmneurons.downloads.published import published_checksum
 from mmneurons.downloads.tar import FromTar
 
 
@@ -32,21 +34,41 @@ def fetch_file(dataset: Mapping, file: str) -> Path:
         from mmneurons.downloads.drive import download_from_folder
 
         download_from_folder(entry["drive"], entry["name"], path, page)
-    elif "member" in entry:
-        remote = Remote.of(entry, page)
-        name = PurePosixPath(remote.url.partition("?")[0]).name
-        # Of its own for each member: two jobs may want two members of one archive at a time.
-        archive = download(remote, root / "archives" / f"{path.stem}-{name}")
-        member = entry["member"]
-        found = unpack(
-            archive, root, {member: file, f"./{member}": file}.get, entry["unpacked_at_most"], 1
-        )
-        if not found:
-            raise DownloadError(by_hand(path, [f"{archive} has no member {member}"], page))
-        archive.unlink()
+    elif archive := archive_of(entry):
+        placed = (root / archive).exists()
+        _unpack_member(fetch_archive(dataset, archive), root, file, entry, page)
+        if not placed:
+            (root / archive).unlink()
     else:
-        download(Remote.of(entry, page), path)
+        remote = Remote.of(entry, page)
+        if remote.checksum is None:
+            remote = replace(remote, checksum=published_checksum(source, file))
+        download(remote, path)
     return path
+
+
+def fetch_archive(dataset: Mapping, archive: str) -> Path:
+    """Have an archive at its place below the row's root, for all files that are its members.
+
+    archive: as `archive_of` names it. One that is there is left alone. Raises `DownloadError`.
+    """
+    source = dataset["source"]
+    entry = next(entry for entry in source["files"].values() if archive_of(entry) == archive)
+    return download(Remote.of(entry, source["page"]), Path(dataset["root"], archive))
+
+
+def _unpack_member(archive: Path, root: Path, file: str, entry: Mapping, page: str) -> None:
+    """Take one file out of an archive; one that does not have it whole is put out of the way."""
+    member = entry["member"]
+    names = {member: file, f"./{member}": file}
+    try:
+        if not unpack(archive, root, names.get, entry["unpacked_at_most"], 1):
+            raise ArchiveError(f"{archive} has no member {member}")
+    except ArchiveError as error:
+        broken = archive.with_name(f"{archive.name}.broken")
+        archive.replace(broken)
+        failed = [str(error), f"It is called {broken.name} now: the next run fetches it again."]
+        raise ArchiveError(by_hand(root / file, failed, page)) from error
 
 
 def pictures_of(dataset: Mapping) -> Pictures | None:
@@ -60,7 +82,8 @@ def pictures_of(dataset: Mapping) -> Pictures | None:
         templates = [said[key] for key in ("address", "archive") if key in said]
         return ByAddress(root, lambda file: [t.format(file=file) for t in templates], page=page)
     if "tar" in said:
-        return FromTar(root, Remote.of(said["tar"], page))
+        remote = Remote.of(said["tar"], page)
+        return FromTar(root, remote, lambda name: published_checksum(source, name))
     if "hub_zips" in said:
         from mmneurons.downloads.hub import FromHubZips, HubRepo
 

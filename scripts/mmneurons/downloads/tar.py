@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mmneurons.artifacts.files import atomic
@@ -18,6 +18,7 @@ from mmneurons.downloads.archives import (
 )
 from mmneurons.downloads.errors import DownloadError, Gone, Unsteady
 from mmneurons.downloads.http import Remote, by_hand
+from mmneurons.downloads.names import address_name
 from mmneurons.downloads.ranges import RangedFile
 from mmneurons.downloads.space import require_space
 
@@ -33,18 +34,29 @@ class FromTar:
     Where members lie is noted in `{archive}.index` beside the pictures while the archive is read.
     So what was read once is never read again: a later call reads known members by their places,
     and goes on behind the last one for others.
+
+    The archive is never here whole, so its checksum cannot be compared with its bytes. published:
+    gives the checksum that the source publishes today, by the archive's name, or None; another
+    one than `remote` has is an error before anything is read.
     """
 
-    def __init__(self, root: str | Path, remote: Remote) -> None:
-        self.root, self.remote = Path(root), remote
-        name = PurePosixPath(remote.url.partition("?")[0]).name
-        self.index = self.root / f"{name}.index"
+    def __init__(
+        self,
+        root: str | Path,
+        remote: Remote,
+        published: Callable[[str], str | None] = lambda name: None,
+    ) -> None:
+        self.root, self.remote, self.published = Path(root), remote, published
+        self.name = address_name(remote.url)
+        self.index = self.root / f"{self.name}.index"
+        self._known = remote.checksum is None
 
     def bring(self, files: Sequence[str]) -> dict[str, str]:
         """See `mmneurons.downloads.pictures.Pictures`."""
         missing = missing_files(self.root, files)
         if not missing:
             return {}
+        self._require_known()
         failed = []
         for address in self.remote.addresses:
             try:
@@ -54,6 +66,16 @@ class FromTar:
                 failed.append(f"{address}: {error}")
                 _LOG.warning("%s", failed[-1])
         raise DownloadError(by_hand(self.root, failed, self.remote.page))
+
+    def _require_known(self) -> None:
+        """Raise `DownloadError` where the source says itself that it has another archive now."""
+        if self._known:
+            return
+        now = self.published(self.name)
+        if now not in (None, self.remote.checksum):
+            failed = [f"{self.remote.url}: {now}, where {self.remote.checksum} was published"]
+            raise DownloadError(by_hand(self.root, failed, self.remote.page))
+        self._known = True
 
     def _bring(self, stream: RangedFile, missing: Sequence[str]) -> dict[str, str]:
         facts = stream.facts
