@@ -62,9 +62,9 @@ def test_captions_under_noise_by_hand():
 
 
 def test_captions_while_units_are_ablated_by_hand():
-    """1,000 pictures; 8 numbers of the best, the interpretable and 3 random selections of units."""
+    """1,000 pictures; 8 numbers of the best, the interpretable and 5 random selections of units."""
     (work,) = [w for w in work_of(PAPER, MODELS) if w.rule == "ablate_units"]
-    assert work.sequences == 1000 * 8 * (1 + 1 + 3)
+    assert work.sequences == 1000 * 8 * (1 + 1 + 5)
     assert (work.model, work.prompt, work.generated) == ("limber-beit-gptj", 196 + 80, 32)
 
 
