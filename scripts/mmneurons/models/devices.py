@@ -50,7 +50,7 @@ def pick_device(wanted: str) -> str:
     gpus = visible_gpus()
     if not gpus:
         if wanted == "auto":
-            _say_cpu()
+            say_cpu()
             return "cpu"
         raise NoDeviceError(
             "compute.device is cuda, but torch sees no GPU: set it to auto or cpu, or look at the "
@@ -155,7 +155,7 @@ def _own(gpus: list[Gpu]) -> Gpu:
     )
 
 
-def _say_cpu() -> None:
+def say_cpu() -> None:
     """Tell the log that the CPU is used: a warning where a GPU was given to this job."""
     given = {
         name: os.environ[name]
