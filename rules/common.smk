@@ -16,7 +16,7 @@ from mmneurons.artifacts.yaml_files import read_yaml
 from mmneurons.checkpoints import sources
 from mmneurons.config import check_config, in_order
 from mmneurons.datasets.question_files import annotation_files
-from mmneurons.runs import refuse_beside_others
+from mmneurons.runs import left_over, refuse_beside_others
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
 RESOURCES = Path(workflow.basedir) / "resources"
