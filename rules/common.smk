@@ -194,6 +194,13 @@ def compute(*keys):
     return {"loading": loading} | {key: settings[key] for key in ("threads", *keys)}
 
 
+def reply_compute():
+    """Settings of `compute` for replies, which may have a batch size of their own."""
+    settings = compute("batch_size", "noise_batch_size")
+    own = MMNEURON["evaluate"]["batch_size"]
+    return settings | ({"noise_batch_size": own} if own else {})
+
+
 def model_noise(wildcards):
     """Unit and levels of noise that fit the model's scale."""
     return MODELS[wildcards.model]["noise"]

@@ -18,6 +18,7 @@ GPU_IS_FULL = """
 The GPU's memory is full. Less of it is needed with, in the configuration,
   compute.batch_size        a smaller number: pictures, samples or questions a batch
   compute.noise_batch_size  a smaller number: captions under noise, replies with neurons deactivated
+  mmneuron.evaluate.batch_size  the same, of replies alone
   compute.dtype             float16, if even one row does not fit
 More of it: on a cluster `gpu_model` in the profile asks for another GPU; on one machine, end what
 else uses the GPU, and give --resources gpu=N no more than there are GPUs.
