@@ -148,3 +148,20 @@ def test_the_rules_fetch_and_convert(tmp_path):
     preset = ["--configfile", "presets/pan_paper.yaml"]
     shutil.rmtree(original)  # no longer needed, and never fetched again
     assert jobs(folder, tokens, *preset) == {"decode_neurons": 1}
+
+
+def test_replies_alone_take_their_own_batch_size(clone):
+    """Without one the parameters are what they were, so that no replies are made again."""
+    rules = ("reply_to_questions", "ablate_units", "caption_under_noise")
+    shown = "".join(f'print("{rule}", rules.{rule}.params.compute)\n' for rule in rules)
+    (clone / "Shown").write_text((clone / "Snakefile").read_text("utf-8") + shown)
+
+    def sizes(*arguments):
+        done = dry_run(clone, "--snakefile", "Shown", *arguments)
+        found = re.findall(r"^(\w+) \{.*'noise_batch_size': (\d+)\}$", done.stdout, re.MULTILINE)
+        return {rule: int(size) for rule, size in found}
+
+    (clone / "three.yaml").write_text("mmneuron: {evaluate: {batch_size: 3}}\n")
+    own = sizes("--configfile", "three.yaml")
+    assert sizes() == dict.fromkeys(rules, 105)
+    assert own == sizes() | {"reply_to_questions": 3}

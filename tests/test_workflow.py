@@ -194,17 +194,6 @@ def test_shares_rerun_selection_and_what_follows(finished, shares, again):
     assert jobs.get("draw_mmneuron_figure") == (None if shares[0] == 1 else 1)
 
 
-def test_a_batch_size_of_replies_makes_replies_again_and_nothing_else_of_models(finished):
-    own = overlay(finished, {"mmneuron": {"evaluate": {"batch_size": 3}}})
-    jobs = planned(finished, "all", *own)
-    assert jobs["reply_to_questions"] == 3
-    assert not jobs.keys() & {"caption_under_noise", "ablate_units", "record_domains"}
-    # One for both does the same as that of the captions.
-    config = yaml.safe_load((finished / "config.yaml").read_text())
-    same = {"mmneuron": {"evaluate": {"batch_size": config["compute"]["noise_batch_size"]}}}
-    assert planned(finished, "all", *overlay(finished, same)) == {}
-
-
 def test_another_token_in_a_lens_figure_records_that_model_again(finished):
     case = {"mmneuron": {"lens": {"cases": {"figure6": {"text": -2}}}}}
     jobs = planned(finished, "mmneuron", *overlay(finished, case))
