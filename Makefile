@@ -3,8 +3,12 @@
 
 PYTHON ?= python3
 CORES ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ "$$n" -lt 8 ] && echo "$$n" || echo 8)
-# Jobs with a model that run at the same time: one a GPU; without a GPU as many as there are cores.
-GPUS ?= $(shell n=$$(nvidia-smi --list-gpus 2>/dev/null | grep -c UUID); [ "$$n" -gt 0 ] && echo "$$n" || echo $(CORES))
+# Jobs with a model that run at the same time: one a GPU; without a GPU as many as there are cores. Parts of a GPU (MIG) have
+# lines of their own, which begin with blanks; what CUDA_VISIBLE_DEVICES names is a number or begins with GPU- or MIG-.
+GPUS ?= $(shell if [ -n "$${CUDA_VISIBLE_DEVICES+set}" ]; \
+  then n=$$(printf %s "$$CUDA_VISIBLE_DEVICES" | tr , '\n' | grep -c '^[0-9GM]'); \
+  else n=$$(nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU '); fi; \
+  [ "$$n" -gt 0 ] && echo "$$n" || echo $(CORES))
 
 INSTALLED := .venv/.installed
 # An option has to stand between `--quiet` and a target: `--quiet` would take the target for one of its words.

@@ -36,8 +36,14 @@ wildcard_constraints:
     shard=r"\d+",
 
 
+# Looked at before planning too: what ends meanwhile is planned again. Jobs read this file as well, and are no runs.
+LEFT_OVER = left_over(Path.cwd(), patience=10) if workflow.is_main_process else ({}, {})
+
+
 onstart:
-    refuse_beside_others(Path.cwd(), slurm=workflow.executor_plugin.name == "slurm")
+    refuse_beside_others(
+        Path.cwd(), slurm=workflow.executor_plugin.name == "slurm", before=LEFT_OVER
+    )
 
 
 include: "rules/world.smk"

@@ -17,7 +17,7 @@ from mmneurons.checkpoints import sources
 from mmneurons.config import check_config, in_order
 from mmneurons.datasets.question_files import annotation_files
 from mmneurons.downloads.names import archive_of
-from mmneurons.runs import refuse_beside_others
+from mmneurons.runs import left_over, refuse_beside_others
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
 RESOURCES = Path(workflow.basedir) / "resources"
@@ -213,6 +213,13 @@ def compute(*keys):
     settings = config["compute"]
     loading = {key: settings[key] for key in ("device", "dtype", "device_map", "quantization")}
     return {"loading": loading} | {key: settings[key] for key in ("threads", *keys)}
+
+
+def reply_compute():
+    """Settings of `compute` for replies, which may have a batch size of their own."""
+    settings = compute("batch_size", "noise_batch_size")
+    own = MMNEURON["evaluate"]["batch_size"]
+    return settings | ({"noise_batch_size": own} if own else {})
 
 
 def model_noise(wildcards):

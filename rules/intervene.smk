@@ -212,7 +212,7 @@ rule reply_to_questions:
     params:
         code=code("reply_to_questions.py", adapter=True),
         model=model_row,
-        compute=compute("batch_size", "noise_batch_size"),
+        compute=reply_compute(),
         prompt=question_wording,
         roots=question_roots(),
         roles=question_roles(),

@@ -3,6 +3,7 @@
     python scripts/estimate_costs.py presets/paper.yaml
 
 The files are laid over config.yaml, as --configfile does. Nothing is fetched and no model loaded.
+After the table come jobs that may be longer than what they ask of a cluster.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from mmneurons.artifacts.yaml_files import read_yaml
 from mmneurons.config import merge
-from mmneurons.estimates import table
+from mmneurons.estimates import long_jobs, table
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -27,8 +28,15 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     config = merge(read_yaml(REPOSITORY / "config.yaml"), *map(read_yaml, given.configuration))
     names = ("models", "encoders", "datasets")
-    print(table(config, *(read_yaml(REPOSITORY / f"resources/{name}.yaml") for name in names)))
+    registries = [read_yaml(REPOSITORY / f"resources/{name}.yaml") for name in names]
+    print(table(config, *registries))
     print("\nEstimates for one A100 with 80 GB, by the formulas of docs/models.md; not measured.")
+    if long := long_jobs(config, registries[0]):
+        print(
+            "\nOn a cluster these jobs may not end in time; with more shards they are shorter:\n",
+            *long,
+            sep="\n",
+        )
     return 0
 
 

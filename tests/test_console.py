@@ -180,6 +180,10 @@ def test_errors_of_a_full_gpu_are_told_from_others():
     assert gpu_is_full(full)
     assert gpu_is_full(RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA"))
     assert gpu_is_full(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling create"))
+    handle = "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"
+    assert gpu_is_full(RuntimeError(handle))
+    assert not gpu_is_full(RuntimeError(handle.replace("cublasCreate", "cublasGemmEx")))
+    assert gpu_is_full(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
     assert not gpu_is_full(MemoryError())
     assert not gpu_is_full(RuntimeError("CUDA error: device-side assert triggered"))
     assert not gpu_is_full(ValueError("CUDA error: out of memory"))

@@ -21,7 +21,7 @@ from types import SimpleNamespace
 uuids = [word.partition("=")[0] for word in os.environ["GPUS"].split()]
 if "CUDA_VISIBLE_DEVICES" in os.environ:
     shown = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
-    uuids = [uuids[int(number)] for number in shown if number]
+    uuids = [uuids[int(number)] for number in shown if number and uuids]
 
 cuda = SimpleNamespace(
     is_available=lambda: bool(uuids),
@@ -52,7 +52,7 @@ nvmlDeviceGetMemoryInfo = lambda gpu: SimpleNamespace(free=int(gpu[1]))
 
 JOB = """
 import logging, sys
-logging.basicConfig(stream=sys.stdout, format="log %(message)s")
+logging.basicConfig(stream=sys.stdout, format="log %(levelname)s %(message)s", level="INFO")
 from mmneurons.models.devices import NoDeviceError, pick_device
 try:
     device = pick_device(sys.argv[1])
@@ -74,7 +74,8 @@ def start(tmp_path):
         def start(wanted="auto", gpus=(), **variables):
             # Names of this test alone, so that tests can run beside each other.
             words = " ".join(f"{tmp_path.name}-{os.getpid()}-{gpu}" for gpu in gpus)
-            kept = {key: os.environ[key] for key in os.environ if key != "CUDA_VISIBLE_DEVICES"}
+            names = os.environ.keys() - {"CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS"}
+            kept = {name: os.environ[name] for name in names}
             path = os.pathsep.join([str(tmp_path), str(SCRIPTS)])
             job = subprocess.Popen(
                 [sys.executable, "-c", JOB, wanted],
@@ -159,9 +160,17 @@ def test_the_only_gpu_that_a_cluster_shows_is_taken_without_asking(start):
 @pytest.mark.parametrize("hidden", [{}, {"CUDA_VISIBLE_DEVICES": ""}])
 def test_without_a_gpu(start, hidden):
     gpus = FOUR if hidden else ()
-    assert said(start("auto", gpus, **hidden)) == {"device": "cpu"}
+    answer = said(start("auto", gpus, **hidden))
+    assert answer["device"] == "cpu" and answer["log"].startswith("INFO This job runs on the CPU")
     error = said(start("cuda", gpus, **hidden))["error"]
     assert "compute.device is cuda" in error and "CUDA_VISIBLE_DEVICES" in error
+
+
+@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS"])
+def test_a_job_whose_gpu_torch_cannot_use_warns(start, name):
+    answer = said(start("auto", (), **{name: "0"}))
+    assert answer["device"] == "cpu" and f"{name}=0" in answer["log"]
+    assert answer["log"].startswith("WARNING THIS JOB WAS GIVEN A GPU AND RUNS ON THE CPU")
 
 
 def test_the_cpu_is_taken_without_torch(start, tmp_path):

@@ -2,15 +2,18 @@
 
 import copy
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 from published_checkpoints import layout
 
+import estimate_costs
 from mmneurons import estimates
 from mmneurons.config import merge
-from mmneurons.estimates import Work, table, work_of
+from mmneurons.costs import read_rules
+from mmneurons.estimates import Work, job_hours, long_jobs, table, work_of
 from mmneurons.models.registry import ADAPTERS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -22,7 +25,10 @@ def read(name):
 
 REGISTRIES = [read(f"resources/{name}.yaml") for name in ("models", "encoders", "datasets")]
 MODELS, _, DATASETS = REGISTRIES
-PAPER = merge(read("config.yaml"), read("presets/paper.yaml"))
+PRESETS = {
+    path.stem: merge(read("config.yaml"), read(path)) for path in REPOSITORY.glob("presets/*.yaml")
+}
+PAPER = PRESETS["paper"]
 
 
 def test_the_table_of_the_docs_is_the_one_that_is_printed():
@@ -31,11 +37,11 @@ def test_the_table_of_the_docs_is_the_one_that_is_printed():
 
 
 def hours(config, stage="intervene"):
-    return {
-        (work.rule, work.model): work.hours(MODELS[work.model]["parameters"], 2)
-        for work in work_of(config, MODELS)
-        if work.stage == stage
-    }
+    found = Counter()
+    for work in work_of(config, MODELS):
+        if work.stage == stage:
+            found[work.rule, work.model] += work.hours(MODELS[work.model]["parameters"], 2)
+    return found
 
 
 def test_hours_by_hand():
@@ -56,9 +62,57 @@ def test_captions_under_noise_by_hand():
 
     And 5 x 2 by chance at both sites.
     """
-    (work,) = [w for w in work_of(PAPER, MODELS) if w.rule == "caption_under_noise"]
-    assert work.sequences == 90 * 90 * 3 * (2 * 3 * 10 + 5 * 10 + 2 * 5 * 2)
-    assert (work.prompt, work.generated, work.batch) == (64 + 80, 32, 2)
+    works = {w.part: w for w in work_of(PAPER, MODELS) if w.rule == "caption_under_noise"}
+    assert {part: work.sequences for part, work in works.items()} == {
+        "act.main": 90 * 90 * 3 * (3 * 10 + 5 * 2),
+        "post.main": 90 * 90 * 3 * (3 * 10 + 5 * 2),
+        "act.more": 90 * 90 * 3 * 5 * 10,
+    }
+    assert {(w.prompt, w.generated, w.batch) for w in works.values()} == {(64 + 80, 32, 32)}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_jobs_of_every_preset_end_within_half_of_what_they_first_ask_for(preset):
+    assert long_jobs(PRESETS[preset], MODELS) == []
+    for (rule, model, part), hours in job_hours(PRESETS[preset], MODELS).items():
+        assert 2 * 60 * hours <= MODELS[model]["runtime"], (rule, model, part)
+
+
+def test_jobs_that_are_too_long_are_named(tmp_path, capsys):
+    whole = {"compute": {"noise_batch_size": 2}, "mmneuron": {"evaluate": {"batch_size": None}}}
+    # As by hand: 40 or 50 captions of 90 pictures at 3 levels with 9 samples, two at a time.
+    config = merge(PAPER, whole)
+    found = job_hours(config, MODELS)
+    reading, writing = 144 * 2 * 7.75e9 / (0.4 * 312e12), 32 * 0.03 / 2
+    for part, draws in (("act.main", 40), ("post.main", 40), ("act.more", 50)):
+        expected = 9 * 90 * 3 * draws * (reading + writing) / 3600
+        key = ("caption_under_noise", "minigpt4-llama2-7b", part)
+        assert found[key] == pytest.approx(expected, rel=1e-3)
+    long = [line.partition(":")[0] for line in long_jobs(config, MODELS)]
+    noise = "caption_under_noise with minigpt4-llama2-7b"
+    assert long == [f"{noise} ({part})" for part in ("act.main", "post.main", "act.more")]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(whole))
+    assert estimate_costs.main([str(REPOSITORY / "presets/paper.yaml")]) == 0
+    assert "more shards" not in capsys.readouterr().out
+    assert (
+        estimate_costs.main([str(REPOSITORY / "presets/paper.yaml"), f"{tmp_path}/mine.yaml"]) == 0
+    )
+    said = capsys.readouterr().out
+    assert f"{noise} (act.more): 17 hours a job, and 4.0 are asked for" in said
+
+
+def test_rules_of_one_job_are_those_without_shards():
+    rules = read_rules(REPOSITORY / "rules")
+    estimated = {rule for rule, _, _ in job_hours(PAPER, MODELS)}
+    assert {r for r in estimated if "{shard}" not in rules[r].text} == set(estimates.WHOLE)
+
+
+def test_replies_have_a_batch_size_of_their_own_or_that_of_captions():
+    def batches(config):
+        return {w.batch for w in work_of(config, MODELS) if w.rule == "reply_to_questions"}
+
+    assert batches(PAPER) == {2}
+    assert batches(merge(PAPER, {"mmneuron": {"evaluate": {"batch_size": None}}})) == {32}
 
 
 def test_captions_while_units_are_ablated_by_hand():
@@ -185,7 +239,7 @@ def test_more_samples_take_more_and_larger_batches_less():
     before, after = hours(PAPER), hours(more)
     assert before.keys() == after.keys()
     noise = ("caption_under_noise", "minigpt4-llama2-7b")
-    assert after[noise] < before[noise] / 5
+    assert after[noise] < before[noise] / 2  # reading takes the rest, whatever the batch
     weights = ("caption_under_weight_noise", "mplug-owl2-llama2-7b")
     assert after[weights] == pytest.approx(2 * before[weights])
     edits = ("edit_concepts", "mplug-owl2-llama2-7b")

@@ -163,9 +163,11 @@ def test_gpus_that_other_jobs_hold_are_not_spread_over(gpus, monkeypatch):
         placement("auto", torch.float16, "auto")
 
 
-def test_without_gpus(monkeypatch):
+def test_without_gpus(monkeypatch, caplog):
     monkeypatch.setattr(devices, "visible_gpus", list)
+    monkeypatch.setenv("SLURM_JOB_GPUS", "0,1")
     assert placement("auto", torch.float32, "auto") == ("cpu", {"device_map": {"": "cpu"}})
+    assert "RUNS ON THE CPU" in caplog.text and "SLURM_JOB_GPUS=0,1" in caplog.text
     with pytest.raises(NoDeviceError, match="finds no GPU"):
         placement("cuda", torch.float16, "auto")
 

@@ -86,12 +86,15 @@ def test_the_preset_is_those_of_the_papers_together():
     for name in ("two_stage", "pan", "mmneuron", "schwettmann"):
         assert together[name] == PRESETS[f"{name}_paper"][name]
     assert together["metrics"] == PRESETS["schwettmann_paper"]["metrics"]
-    for key in ("dtype", "batch_size", "noise_batch_size"):
+    for key in ("dtype", "batch_size"):
         alone = [
             PRESETS[f"{paper}_paper"]["compute"].get(key) for paper in ("two_stage", "mmneuron")
         ]
         smallest = min(value for value in alone if value)
         assert together["compute"][key] == smallest
+    # Smaller than in any paper's own: in the comparison LLaVA-NeXT has captions of this size too.
+    alone = [PRESETS[f"{paper}_paper"]["compute"] for paper in ("two_stage", "schwettmann")]
+    assert together["compute"]["noise_batch_size"] < min(own["noise_batch_size"] for own in alone)
 
 
 @pytest.mark.parametrize("paper", ["two_stage", "pan", "mmneuron", "schwettmann"])
@@ -160,3 +163,20 @@ def test_the_rules_fetch_and_convert(tmp_path):
     preset = ["--configfile", "presets/pan_paper.yaml"]
     shutil.rmtree(original)  # no longer needed, and never fetched again
     assert jobs(folder, tokens, *preset) == {"decode_neurons": 1}
+
+
+def test_replies_alone_take_their_own_batch_size(clone):
+    """Without one the parameters are what they were, so that no replies are made again."""
+    rules = ("reply_to_questions", "ablate_units", "caption_under_noise")
+    shown = "".join(f'print("{rule}", rules.{rule}.params.compute)\n' for rule in rules)
+    (clone / "Shown").write_text((clone / "Snakefile").read_text("utf-8") + shown)
+
+    def sizes(*arguments):
+        done = dry_run(clone, "--snakefile", "Shown", *arguments)
+        found = re.findall(r"^(\w+) \{.*'noise_batch_size': (\d+)\}$", done.stdout, re.MULTILINE)
+        return {rule: int(size) for rule, size in found}
+
+    (clone / "three.yaml").write_text("mmneuron: {evaluate: {batch_size: 3}}\n")
+    own = sizes("--configfile", "three.yaml")
+    assert sizes() == dict.fromkeys(rules, 105)
+    assert own == sizes() | {"reply_to_questions": 3}

@@ -168,3 +168,57 @@ def test_jobs_of_lsf(tmp_path):
         ("gpu", "90", "5000", True),
         ("normal", "60", "4000", False),
     ]
+
+
+# ------------------------------------------------------------------- what docs/cluster.md says
+
+TWO_GPUS = """
+executor: cluster-generic
+jobs: 4
+cluster-generic-submit-cmd: >-
+  echo {resources.gpu} {resources.nodes} {resources.slurm_partition} >> submitted; bash
+set-resources:
+  caption_pictures: {gpu: 2, nodes: 1, slurm_partition: "'open'"}
+"""
+
+
+@pytest.mark.parametrize(("given", "asked"), [([], "1"), (["--resources", "gpu=2"], "2")])
+def test_two_gpus_for_a_job_need_the_command_line(given, asked, tmp_path):
+    """The default profile's limit holds for what is submitted; in the job gpu is 2 either way."""
+    (tmp_path / "profiles/default").mkdir(parents=True)
+    default = (REPOSITORY / "profiles/default/config.yaml").read_text()
+    (tmp_path / "profiles/default/config.yaml").write_text(default)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two/config.yaml").write_text(TWO_GPUS)
+    (tmp_path / "Snakefile").write_text(
+        'rule caption_pictures:\n    output: "a.txt"\n    resources: gpu=1\n'
+        '    shell: "echo {resources.gpu} > {output}"\n'
+    )
+    snakemake(tmp_path, "--profile", "two", *given)
+    # `open` is a function of Python: in two kinds of quotes it is a name all the same.
+    assert (tmp_path / "submitted").read_text() == f"{asked} 1 open\n"
+    assert (tmp_path / "a.txt").read_text() == "2\n"
+
+
+NVIDIA_SMI = """#!/bin/sh
+echo "GPU 0: NVIDIA A100 (UUID: GPU-a)"
+echo "  MIG 1g.10gb Device 0: (UUID: MIG-a)"
+echo "GPU 1: NVIDIA A100 (UUID: GPU-b)"
+"""
+
+
+@pytest.mark.parametrize(
+    ("visible", "counted"),
+    [(None, 2), ("", 7), ("-1", 7), ("3", 1), ("0,1,2", 3), ("MIG-a,GPU-b", 2)],
+)
+def test_make_counts_the_gpus_that_jobs_can_use(visible, counted, tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text(NVIDIA_SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    for name in ("CUDA_VISIBLE_DEVICES", "GPUS", "MAKEFLAGS", "MAKELEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    command = ["make", "--silent", "--eval=said: ; @echo $(GPUS)", "CORES=7", "said"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{counted}\n"

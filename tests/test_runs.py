@@ -8,18 +8,21 @@ import time
 import pytest
 from smoke_run import SMOKE, copy_repository, snakemake
 
-from mmneurons.runs import RunError, processes, refuse_beside_others, slurm_jobs
+from mmneurons.runs import RunError, left_over, processes, refuse_beside_others, slurm_jobs
 
 TARGET = "results/smoke/coco-world/two_stage/samples.parquet"
 
 
 @pytest.fixture
 def squeue(tmp_path, monkeypatch):
-    """Puts a `squeue` before any other that prints given lines, or fails as often as is said."""
+    """Puts a `squeue` before any other that prints given lines, or fails as often as is said.
+
+    With `once` the jobs have ended when they are asked for again.
+    """
     programs = tmp_path / "bin"
     programs.mkdir()
 
-    def answers(*lines, failures=0):
+    def answers(*lines, failures=0, once=False):
         (programs / "left").write_text("x" * failures)
         (programs / "lines").write_text("".join(f"{line}\n" for line in lines))
         path = programs / "squeue"
@@ -27,6 +30,8 @@ def squeue(tmp_path, monkeypatch):
             f'#!/bin/sh\ncd "{programs}"\n'
             "if [ -s left ]; then cut -c2- left > less; tr -d '\\n' < less > left;"
             " echo 'Unable to contact slurm controller' >&2; exit 1; fi\ncat lines\n"
+            + ": > lines\n"
+            * once
         )
         path.chmod(0o755)
         monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
@@ -97,6 +102,21 @@ def test_a_process_of_a_killed_run_is_found_until_it_ends(script, tmp_path):
     refuse_beside_others(folder)
 
 
+def test_what_ended_while_a_run_was_planned_is_not_done_again(squeue, script, tmp_path):
+    folder, process = script
+    squeue(f"12|RUNNING|rule_a_wildcards_b|{folder}", once=True)
+    before = left_over(folder, slurm=True)
+    assert before == ({"12": "(running): a_wildcards_b"}, {process.pid: "record_concepts"})
+    # What still goes on comes first.
+    with pytest.raises(RunError, match=f"these still go on:\n  process {process.pid}"):
+        refuse_beside_others(folder, slurm=True, before=before)
+    process.kill()
+    process.wait()
+    with pytest.raises(RunError, match="ended only now:\n  Slurm job 12 .running.: a_wildcards_b"):
+        refuse_beside_others(folder, slurm=True, before=before)
+    refuse_beside_others(folder, slurm=True, before=left_over(folder))
+
+
 def test_snakemake_refuses_to_work_beside_them_and_still_shows_what_it_would_do(squeue, tmp_path):
     folder = copy_repository(tmp_path / "clone")
     squeue(f"12|RUNNING|rule_choose_samples_wildcards_coco-world|{folder}")
@@ -106,6 +126,10 @@ def test_snakemake_refuses_to_work_beside_them_and_still_shows_what_it_would_do(
     assert not (folder / "results/smoke").exists() and not (folder / "results/world").exists()
     snakemake(folder, TARGET, *SMOKE, "--dry-run")
     snakemake(folder, "--unlock", *SMOKE)
+    squeue(f"12|RUNNING|rule_choose_samples_wildcards_coco-world|{folder}", once=True)
+    said = snakemake(folder, TARGET, *SMOKE, check=False)
+    assert "ended only now" in said and "Slurm job 12" in said and "Traceback" not in said
+    assert not (folder / "results/world").exists()
     squeue()
     snakemake(folder, TARGET, *SMOKE)
     assert (folder / TARGET).exists()

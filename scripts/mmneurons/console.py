@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -17,10 +18,17 @@ GPU_IS_FULL = """
 The GPU's memory is full. Less of it is needed with, in the configuration,
   compute.batch_size        a smaller number: pictures, samples or questions a batch
   compute.noise_batch_size  a smaller number: captions under noise, replies with neurons deactivated
+  mmneuron.evaluate.batch_size  the same, of replies alone
   compute.dtype             float16, if even one row does not fit
 More of it: on a cluster `gpu_model` in the profile asks for another GPU; on one machine, end what
 else uses the GPU, and give --resources gpu=N no more than there are GPUs.
 """
+
+# cuBLAS says NOT_INITIALIZED where its handle finds no room; elsewhere that is another error.
+_FULL = re.compile(
+    "CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED"
+    r"|CUBLAS_STATUS_NOT_INITIALIZED.*\bcublasCreate"
+)
 
 SECONDS = 10
 """Between two lines of progress in a log, at least."""
@@ -106,8 +114,7 @@ def gpu_is_full(error: BaseException | None) -> bool:
         if kind.__name__ == "OutOfMemoryError" and kind.__module__.partition(".")[0] == "torch":
             return True
         # What CUDA's libraries report themselves, torch passes on in words.
-        words = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-        if isinstance(error, RuntimeError) and any(word in str(error) for word in words):
+        if isinstance(error, RuntimeError) and _FULL.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

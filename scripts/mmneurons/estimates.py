@@ -34,6 +34,8 @@ REPLY = 16
 """Tokens of a reply, about: it ends long before max_new_tokens."""
 PARTS = 4
 """Of a model whose neurons are deactivated: each of three modules, and all."""
+WHOLE = ("record_gradcam",)
+"""Rules that have one job, whatever the number of shards."""
 PICTURE = 0.2
 """Megabytes of a picture on the disk, about, where its dataset's row says nothing else."""
 
@@ -44,7 +46,8 @@ class Work:
 
     sequences: how often a prompt is read, `prompt` tokens each, with a backward pass or without;
     generated: tokens after each prompt, about; batch: sequences that are generated side by side,
-    each with all its beams; most: tokens that one may have, if that is more than `generated`.
+    each with all its beams; most: tokens that one may have, if that is more than `generated`; part:
+    which of the rule's jobs of a shard does it, where there are several.
     """
 
     stage: str
@@ -57,6 +60,7 @@ class Work:
     batch: int = 1
     beams: int = 1
     most: int = 0
+    part: str = ""
 
     def cached(self) -> int:
         """Tokens whose keys and values are held at once, at most."""
@@ -102,18 +106,19 @@ def _two_stage(two_stage, compute, models, prompt) -> Iterator[Work]:
     shown = objects * two_stage["gradcam_pictures"]
     yield Work("record", "record_gradcam", model, shown, read, backward=True)
     levels = len(two_stage["noise"]["levels"] or models[model]["noise"]["levels"])
-    control, captions_each = two_stage["control"], 0
-    for part, methods in two_stage["methods"].items():
-        sites = len(two_stage["sites"]) if part == "main" else 1
-        for method in methods:
-            chance = method.startswith("random")
-            draws = control["seeds"] * control["draws"] if chance else two_stage["noise"]["draws"]
-            captions_each += sites * draws
+    control = two_stage["control"]
     captioned = two_stage["pictures_per_object"] + two_stage["other_pictures"]
     evaluated = objects * two_stage["pictures_per_object"]
-    captions = evaluated * captioned * levels * captions_each
-    batch = compute["noise_batch_size"]
-    yield Work("intervene", "caption_under_noise", model, captions, read, new, batch=batch)
+    batch, rule = compute["noise_batch_size"], "caption_under_noise"
+    for part, methods in two_stage["methods"].items():
+        chance = sum(method.startswith("random") for method in methods)
+        draws = (len(methods) - chance) * two_stage["noise"]["draws"]
+        draws += chance * control["seeds"] * control["draws"]
+        captions = evaluated * captioned * levels * draws
+        # The paper's methods at every site, the others at the first one.
+        for site in two_stage["sites"] if part == "main" else two_stage["sites"][:1]:
+            own = f"{site}.{part}"
+            yield Work("intervene", rule, model, captions, read, new, batch=batch, part=own)
 
 
 def _pan(pan, compute, models, prompt) -> Iterator[Work]:
@@ -150,7 +155,8 @@ def _mmneuron(mmneuron, compute, prompt) -> Iterator[Work]:
         decoding = mmneuron["evaluate"]
         most = decoding["max_new_tokens"]
         beams = decoding["num_beams"] if decoding["strategy"] == "beam" else 1
-        held = {"batch": compute["noise_batch_size"], "beams": beams, "most": most}
+        batch = decoding["batch_size"] or compute["noise_batch_size"]
+        held = {"batch": batch, "beams": beams, "most": most}
         new = min(REPLY, most)
         yield Work("intervene", "reply_to_questions", model, replies, read, new, **held)
 
@@ -197,6 +203,34 @@ def _comparison(comparison, two_stage, compute, models, prompt) -> Iterator[Work
         captions = shown * selections * conditions + edits
         batch, rule = compute["noise_batch_size"], "intervene_comparison"
         yield Work("intervene", rule, model, captions, read, new, batch=batch)
+
+
+def job_hours(config: Mapping, models: Mapping[str, Mapping]) -> dict[tuple[str, str, str], float]:
+    """Hours on one A100 of a job, by rule, model and part, if the shards are of one size.
+
+    Loading the model is not counted: minutes, by the disk.
+    """
+    weight = WEIGHT[config["compute"]["dtype"]]
+    found: Counter[tuple[str, str, str]] = Counter()
+    for work in work_of(config, models):
+        shards = 1 if work.rule in WHOLE else config["shards"]
+        hours = work.hours(models[work.model]["parameters"], weight)
+        found[work.rule, work.model, work.part] += hours / shards
+    return dict(found)
+
+
+def long_jobs(config: Mapping, models: Mapping[str, Mapping]) -> list[str]:
+    """A line for every kind of job that may not end within what its first attempt asks for.
+
+    That is `runtime` of the model's row. Estimates may be wrong by a factor of two, so half of it
+    has to suffice.
+    """
+    return [
+        f"{rule} with {model}{f' ({part})' if part else ''}: {_hours(hours)} hours a job, and "
+        f"{_hours(models[model]['runtime'] / 60)} are asked for"
+        for (rule, model, part), hours in job_hours(config, models).items()
+        if hours * 2 > models[model]["runtime"] / 60
+    ]
 
 
 def table(config: Mapping, models: Mapping, encoders: Mapping, datasets: Mapping) -> str:

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -19,14 +19,34 @@ class RunError(RuntimeError):
     """Another run is at work in the folder; the message is for the person who started this one."""
 
 
-def refuse_beside_others(folder: str | Path, slurm: bool = False, patience: float = 60) -> None:
-    """Raise `RunError` if jobs that an earlier run started in `folder` still go on.
+def left_over(
+    folder: str | Path, slurm: bool = False, patience: float = 60
+) -> tuple[dict[str, str], dict[int, str]]:
+    """Slurm jobs and processes that an earlier run started in `folder`, both by number.
+
+    slurm, patience: as `refuse_beside_others` has them.
+    """
+    return slurm_jobs(folder, slurm, patience), processes(folder)
+
+
+def refuse_beside_others(
+    folder: str | Path,
+    slurm: bool = False,
+    patience: float = 60,
+    before: tuple[Mapping[str, str], Mapping[int, str]] = ({}, {}),
+) -> None:
+    """Raise `RunError` if jobs that an earlier run started in `folder` go on, or just did.
 
     Snakemake's own lock says only that a run was killed, and is taken away by hand; the jobs that
     it had started know nothing of that. slurm: whether this run needs Slurm, so that a Slurm that
-    does not answer for `patience` seconds is an error.
+    does not answer for `patience` seconds is an error. before: what `left_over` found before this
+    run was planned. A job that has ended since then was planned again, as if it had done nothing.
     """
-    jobs, others = slurm_jobs(folder, slurm, patience), processes(folder)
+    jobs, others = left_over(folder, slurm, patience)
+    ended = [
+        *(f"Slurm job {job} {what}" for job, what in before[0].items() if job not in jobs),
+        *(f"process {job}: {what}" for job, what in before[1].items() if job not in others),
+    ]
     if jobs or others:
         lines = [
             f"An earlier run in {folder} was killed, and of its jobs these still go on:",
@@ -36,6 +56,13 @@ def refuse_beside_others(folder: str | Path, slurm: bool = False, patience: floa
             "kept; or stop them, and start again:",
             *([f"scancel {' '.join(jobs)}"] if jobs else []),
             *([f"kill {' '.join(map(str, others))}"] if others else []),
+        ]
+        raise RunError("\n  ".join(lines))
+    if ended:
+        lines = [
+            f"An earlier run in {folder} was killed, and of its jobs these ended only now:",
+            *ended,
+            "This run was planned before, and would do their work again. Start it again.",
         ]
         raise RunError("\n  ".join(lines))
 

@@ -42,13 +42,15 @@ def pick_device(wanted: str) -> str:
     wanted: "cpu"; "cuda", a GPU; or "auto", a GPU where there is one. Where CUDA_VISIBLE_DEVICES
     leaves one GPU, as a cluster does for its jobs, it is taken. Of several, the one with the most
     free memory is taken that no other process has claimed, and kept until this process ends; a
-    second call gives it again. Raises NoDeviceError.
+    second call gives it again. The log says where "auto" goes, and warns where it goes to the CPU
+    although the job was given a GPU. Raises NoDeviceError.
     """
     if wanted == "cpu":
         return "cpu"
     gpus = visible_gpus()
     if not gpus:
         if wanted == "auto":
+            say_cpu()
             return "cpu"
         raise NoDeviceError(
             "compute.device is cuda, but torch sees no GPU: set it to auto or cpu, or look at the "
@@ -150,6 +152,24 @@ def _own(gpus: list[Gpu]) -> Gpu:
     raise NoDeviceError(
         f"other jobs of this workflow hold every GPU that this one may use ({len(gpus)}): start "
         f"snakemake with --resources gpu={len(gpus)} or fewer, and one snakemake at a time"
+    )
+
+
+def say_cpu() -> None:
+    """Tell the log that the CPU is used: a warning where a GPU was given to this job."""
+    given = {
+        name: os.environ[name]
+        for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS")
+        if os.environ.get(name, "-1") not in ("", "-1", "NoDevFiles")
+    }
+    if not given:
+        log.info("This job runs on the CPU: torch sees no GPU")
+        return
+    log.warning(
+        "THIS JOB WAS GIVEN A GPU AND RUNS ON THE CPU, which takes far longer: torch cannot use "
+        "the GPU that %s names. Look at the driver and the build of torch. With compute.device "
+        "set to cuda such a job stops",
+        ", ".join(f"{name}={value}" for name, value in given.items()),
     )
 
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
-from mmneurons.models.devices import NoDeviceError, claim_gpus, pick_device
+from mmneurons.models.devices import NoDeviceError, claim_gpus, pick_device, say_cpu
 
 STRATEGIES = ("auto", "balanced", "sequential")
 """Ways in which accelerate spreads a network over GPUs by itself."""
@@ -50,6 +50,8 @@ def placement(
         gpus = [] if device == "cpu" else claim_gpus()
         if not gpus and device == "cuda":
             raise NoDeviceError("compute.device is cuda, but compute.device_map finds no GPU")
+        if not gpus and device == "auto":
+            say_cpu()
         spread = device_map if gpus else {"": "cpu"}
     else:
         spread = {part: _device_of(place) for part, place in device_map.items()}
