@@ -8,7 +8,6 @@ beside it.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -31,12 +30,11 @@ from mmneurons.artifacts.files import write_json
 from mmneurons.checkpoints.sources import RECEIPT, Original
 from mmneurons.console import progress
 from mmneurons.downloads.errors import DownloadError
-from mmneurons.downloads.http import Remote, download
+from mmneurons.downloads.http import Remote, download, file_digest
 from mmneurons.downloads.requesting import SNIFFED, is_page
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1 << 20
 HEADROOM = 1 << 28
 """Bytes that stay free on the disk."""
 
@@ -77,7 +75,7 @@ def fetch(original: Original, folder: Path) -> dict:
         "files": {
             name: {
                 "bytes": (folder / name).stat().st_size,
-                "sha256": _digest(folder / name, hashlib.sha256()),
+                "sha256": file_digest(folder / name, "sha256"),
             }
             for name in names
         },
@@ -94,7 +92,7 @@ def _fetch_url(original: Original, folder: Path) -> tuple[None, list[str]]:
         download(Remote(original.url, checksum=checksum), path)
     except DownloadError as error:
         raise FetchError(f"{error}\n{_by_hand(original, folder)}") from error
-    if original.sha256 not in (None, _digest(path, hashlib.sha256())):
+    if original.sha256 not in (None, file_digest(path, "sha256")):
         raise FetchError(f"{path} was there and is not what the registry names: delete it")
     return None, [path.name]
 
@@ -182,18 +180,10 @@ def _fetch_file(file: RemoteFile, folder: Path) -> None:
 def _is(path: Path, file: RemoteFile) -> bool:
     """Whether a file has the published checksum; True where there is none."""
     if file.sha256:
-        return _digest(path, hashlib.sha256()) == file.sha256
+        return file_digest(path, "sha256") == file.sha256
     if file.git:
-        size = path.stat().st_size
-        return _digest(path, hashlib.sha1(f"blob {size}\0".encode())) == file.git
+        return file_digest(path, "git") == file.git
     return True
-
-
-def _digest(path: Path, digest) -> str:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _is_page(path: Path) -> bool:

@@ -66,8 +66,8 @@ def answer(
 
     kind: what the answer must be in the words of Content-Type, such as "image/"; a page in HTML is
     never what was asked for, whatever its status. One that the server does not call so is found by
-    `without_page`. Raises `Gone` or `Unsteady`, also for what goes
-    wrong while the block reads the body.
+    `without_page`. Raises `Gone` or `Unsteady`, also for what goes wrong while the block reads the
+    body.
     """
     # An encoded body would have another length than the file, and ranges of another one.
     asked = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers}
